@@ -1,0 +1,321 @@
+// Package api holds the wire types of the admin socket and nothing else, so that a client needs no server
+// code. The socket speaks HTTP/1.1 with JSON bodies, versioned under /v1:
+//
+//	GET  /v1/status                                     Status            (?service=NAME: that one only)
+//	GET  /v1/version                                    Version
+//	POST /v1/services/{target}/swap                     SwapRequest     → Operation
+//	POST /v1/services/{target}/back                     SwapRequest     → Operation   ("to" must be empty)
+//	POST /v1/services/{target}/hold                     HoldRequest     → Operation
+//	POST /v1/services/{target}/release                  ChangeRequest   → Operation
+//	POST /v1/services/{target}/maintenance              MaintenanceRequest → Operation
+//	POST /v1/services/{service}/pools/{pool}/drain      DrainRequest    → Operation
+//	POST /v1/services/{service}/pools/{pool}/ready      ChangeRequest   → Operation
+//	POST /v1/services/{service}/pools/{pool}/servers/{server}/drain|ready|weight   (WeightRequest for weight)
+//	POST /v1/freeze, /v1/unfreeze                       ChangeRequest   → Operation
+//	POST /v1/reload                                     ReloadRequest   → Operation
+//	GET  /v1/operations/{id}                            Operation         (?after=N&wait=10s: waits until it has more than N steps or has ended)
+//	POST /v1/operations/{id}/continue                   ContinueRequest → Operation
+//	GET  /v1/history                                    []Record          (?target=NAME&limit=N, newest last)
+//	GET  /v1/events                                     server-sent events, each an Event
+//
+//	GET  /metrics                                       the Prometheus exposition, as on admin.listen
+//
+// A {target} is a service or a group. Durations are strings such as "30s"; times are RFC 3339 with
+// nanoseconds. A name with a slash in it, as a server at unix:/run/x.sock has, is escaped (%2F). An empty body is {}.
+// An error answer is {"error": Error} with a fitting status code. So is that of a change that was begun and
+// failed, which has the other fields of its Operation beside "error".
+package api
+
+import (
+	"fmt"
+	"time"
+)
+
+// Status is the door at one revision.
+type Status struct {
+	Revision        uint64              `json:"revision"`
+	Reloads         uint64              `json:"reloads"` // successful ones since the start
+	Started         time.Time           `json:"started"`
+	Version         string              `json:"version"`
+	PID             int                 `json:"pid"`
+	Config          string              `json:"config,omitempty"` // path of the file in force
+	Frozen          *Frozen             `json:"frozen,omitempty"`
+	Drift           []string            `json:"drift,omitempty"` // where the journal overrides the file, in words
+	Services        map[string]Service  `json:"services"`
+	Groups          map[string][]string `json:"groups,omitempty"`
+	LastReloadError string              `json:"last_reload_error,omitempty"`
+}
+
+// Frozen says since when, by whom and why nothing may change.
+type Frozen struct {
+	Since  time.Time `json:"since"`
+	By     string    `json:"by"`
+	Reason string    `json:"reason,omitempty"`
+}
+
+// Service is one service in a Status.
+type Service struct {
+	Mode        string          `json:"mode"`
+	Listen      []string        `json:"listen"` // bound addresses (a configured port 0 is shown as the real one)
+	Active      string          `json:"active"`
+	Previous    string          `json:"previous,omitempty"` // where `turnout back` leads
+	Since       time.Time       `json:"since,omitzero"`     // of the active pool
+	State       string          `json:"state"`              // serving | held | maintenance | handover | removed (by a reload, while connections are left)
+	Exclusive   bool            `json:"exclusive,omitempty"`
+	Held        int             `json:"held"` // clients waiting at the door
+	HeldUntil   *time.Time      `json:"held_until,omitempty"`
+	Maintenance *Maintenance    `json:"maintenance,omitempty"`
+	Connections int             `json:"connections"`
+	Operation   string          `json:"operation,omitempty"` // id of one under way
+	Pools       map[string]Pool `json:"pools"`
+}
+
+// Maintenance of a service.
+type Maintenance struct {
+	Since  time.Time  `json:"since"`
+	Until  *time.Time `json:"until,omitempty"`
+	Soft   bool       `json:"soft,omitempty"`
+	By     string     `json:"by,omitempty"`
+	Reason string     `json:"reason,omitempty"`
+}
+
+// Pool of a service.
+type Pool struct {
+	State       string            `json:"state"` // active | standby | draining | drained
+	Connections int               `json:"connections"`
+	DrainUntil  *time.Time        `json:"drain_until,omitempty"`
+	Servers     map[string]Server `json:"servers"`
+}
+
+// Server of a pool.
+type Server struct {
+	Address        string    `json:"address"`
+	State          string    `json:"state"` // ready | draining | drained
+	Weight         int       `json:"weight"`
+	MaxConnections int       `json:"max_connections,omitempty"`
+	Connections    int       `json:"connections"`
+	Dialing        int       `json:"dialing,omitempty"`
+	Total          uint64    `json:"total"`
+	DialFailures   uint64    `json:"dial_failures,omitempty"`
+	LastDialError  string    `json:"last_dial_error,omitempty"`
+	BytesToServer  uint64    `json:"bytes_to_server"`
+	BytesToClient  uint64    `json:"bytes_to_client"`
+	LastStart      time.Time `json:"last_start,omitzero"`
+}
+
+// ChangeRequest is what every change carries.
+type ChangeRequest struct {
+	Reason     string `json:"reason,omitempty"`
+	IfRevision uint64 `json:"if_revision,omitempty"` // 0: whatever it is; otherwise refused (conflict) unless it is the current one
+	Force      bool   `json:"force,omitempty"`       // skips gates and guards, never a conflict
+	Plan       bool   `json:"plan,omitempty"`        // says what would happen and changes nothing
+	Wait       *bool  `json:"wait,omitempty"`        // default true: answers when the operation has ended; false: as soon as the change is in force
+}
+
+// SwapRequest moves all new work of a service or group to another pool.
+type SwapRequest struct {
+	ChangeRequest
+	To        string   `json:"to,omitempty"` // without it: the other one of two
+	Drain     Duration `json:"drain,omitempty"`
+	Then      string   `json:"then,omitempty"` // close | keep
+	Exclusive bool     `json:"exclusive,omitempty"`
+	Hold      Duration `json:"hold,omitempty"`
+	// StopOld and StartNew say that the caller runs such a hook: the door then pauses in state "waiting"
+	// at that step until the operation is continued or the hold ends.
+	StopOld  bool `json:"stop_old,omitempty"`
+	StartNew bool `json:"start_new,omitempty"`
+}
+
+// HoldRequest lets new work wait at the door.
+type HoldRequest struct {
+	ChangeRequest
+	For Duration `json:"for,omitempty"` // the hold's own deadline; then waiting clients are released to where they would have gone
+}
+
+// MaintenanceRequest lets the door itself answer new work.
+type MaintenanceRequest struct {
+	ChangeRequest
+	On    *bool    `json:"on"` // required: leaving it out must not switch a maintenance off
+	For   Duration `json:"for,omitempty"`
+	Soft  bool     `json:"soft,omitempty"` // clients already connected go on; otherwise they drain
+	Drain Duration `json:"drain,omitempty"`
+	Then  string   `json:"then,omitempty"`
+}
+
+// DrainRequest seals a pool or a server and waits for its connections to end.
+type DrainRequest struct {
+	ChangeRequest
+	Drain Duration `json:"drain,omitempty"`
+	Then  string   `json:"then,omitempty"`
+}
+
+// WeightRequest sets a server's weight.
+type WeightRequest struct {
+	ChangeRequest
+	Weight *int `json:"weight"` // required: leaving it out must not mean 0
+}
+
+// ReloadRequest reads the configuration file again.
+type ReloadRequest struct {
+	ChangeRequest
+}
+
+// ContinueRequest answers a paused operation: the hook of step Step has run.
+type ContinueRequest struct {
+	Step  string `json:"step"`            // stop_old | start_new
+	Error string `json:"error,omitempty"` // the hook failed, with what: the operation goes back
+	Abort bool   `json:"abort,omitempty"` // go back to where it was
+}
+
+// Operation is one change from its start to the end of what it set going.
+type Operation struct {
+	ID       string    `json:"id"`
+	Verb     string    `json:"verb"` // swap | back | drain | ready | weight | hold | release | maintenance | freeze | unfreeze | reload
+	Target   string    `json:"target,omitempty"`
+	State    string    `json:"state"`             // planned | running | waiting | draining | done | failed
+	Waiting  string    `json:"waiting,omitempty"` // the step a hook is waited for: stop_old | start_new
+	Changed  bool      `json:"changed"`           // false: it was so already, or only planned
+	Revision uint64    `json:"revision"`          // the revision in force after the change
+	Started  time.Time `json:"started"`
+	Ended    time.Time `json:"ended,omitzero"`
+	Steps    []Step    `json:"steps,omitempty"`
+	Proofs   []Proof   `json:"proofs,omitempty"`
+	Plan     []string  `json:"plan,omitempty"` // what would change, in words
+	Error    *Error    `json:"error,omitempty"`
+}
+
+// Step is something an operation did, in words.
+type Step struct {
+	At   time.Time `json:"at"`
+	Name string    `json:"name"` // gate | hold | drain | stop_old | start_new | wait | commit | release | back
+	Text string    `json:"text"`
+}
+
+// Proof is what a swap can show for one service. Instants are taken between two looks at the snapshot, so
+// a start on the old side always lies before the swap and one on the new side after it.
+type Proof struct {
+	Service       string     `json:"service"`
+	From          string     `json:"from"`
+	To            string     `json:"to"`
+	At            time.Time  `json:"at"` // when the new snapshot was stored
+	LastStartOld  *time.Time `json:"last_start_old,omitempty"`
+	FirstStartNew *time.Time `json:"first_start_new,omitempty"`
+	Overlap       Duration   `json:"overlap"`   // how long both sides started connections; 0 by construction, measured all the same
+	Held          int        `json:"held"`      // clients that waited at the door for this change
+	Resteered     int        `json:"resteered"` // dials to the old side taken back and led to the new one
+	Remaining     int        `json:"remaining"` // connections on the old side now
+	Cut           int        `json:"cut"`       // connections cut at the drain's deadline
+	DrainUntil    *time.Time `json:"drain_until,omitempty"`
+	Then          string     `json:"then,omitempty"`
+	Drained       bool       `json:"drained"`
+	Superseded    bool       `json:"superseded,omitempty"` // a later swap ended this drain
+}
+
+// Record is one line of history.
+type Record struct {
+	Seq      uint64    `json:"seq"`
+	Time     time.Time `json:"time"`
+	Revision uint64    `json:"revision"`
+	Verb     string    `json:"verb"`
+	Target   string    `json:"target,omitempty"`
+	From     string    `json:"from,omitempty"`
+	To       string    `json:"to,omitempty"`
+	Who      Who       `json:"who"`
+	Reason   string    `json:"reason,omitempty"`
+	Force    bool      `json:"force,omitempty"`
+	Outcome  string    `json:"outcome"` // running | done | cut | superseded | failed | interrupted (the door ended before the drain did)
+	Detail   string    `json:"detail,omitempty"`
+	Proofs   []Proof   `json:"proofs,omitempty"`
+}
+
+// Who asked for a change: the peer of the admin socket, or the door itself.
+type Who struct {
+	UID  int    `json:"uid"` // -1: the door itself
+	GID  int    `json:"gid"`
+	PID  int    `json:"pid,omitempty"`
+	Name string `json:"name"` // user name, or "door", or "signal"
+}
+
+// Event is one line of the event stream; its SSE id is Seq and its SSE event is Type.
+type Event struct {
+	Seq     uint64    `json:"seq"`
+	Time    time.Time `json:"time"`
+	Type    string    `json:"type"` // the verb of a change in force: swap, back, hold, …; or step, of a hand-over under way; or drained
+	Service string    `json:"service,omitempty"`
+	Text    string    `json:"text"`
+	Data    any       `json:"data,omitempty"`
+}
+
+// Version of the running door.
+type Version struct {
+	Version string `json:"version"`
+	Commit  string `json:"commit,omitempty"`
+	Go      string `json:"go"`
+	OS      string `json:"os"`
+}
+
+// Error says what failed, what still holds and what to do next.
+type Error struct {
+	Code    string   `json:"code"` // one of the Code constants
+	Message string   `json:"message"`
+	Holds   string   `json:"holds,omitempty"`
+	Hint    string   `json:"hint,omitempty"`
+	Details []string `json:"details,omitempty"` // e.g. every mistake in a file
+}
+
+// Error makes *Error an error.
+func (e *Error) Error() string { return e.Message }
+
+// Codes of an Error. ExitCode maps each to the CLI's exit code.
+const (
+	CodeFailed      = "failed"      // 1
+	CodeUsage       = "usage"       // 2
+	CodeUnreachable = "unreachable" // 3
+	CodeGate        = "gate"        // 4: nothing changed
+	CodeTimeout     = "timeout"     // 5: state as before
+	CodeCut         = "cut"         // 6: done, but connections were cut
+	CodeConflict    = "conflict"    // 7
+	CodeRolledBack  = "rolled_back" // 8
+	CodePermission  = "permission"  // 9
+	CodeNotFound    = "not_found"   // 1, HTTP 404
+	CodeJournal     = "journal"     // 1, HTTP 507: the change could not be made durable, so it was not made
+)
+
+// ExitCode is the CLI's exit code for an error code; unknown codes are 1.
+func ExitCode(code string) int {
+	switch code {
+	case CodeUsage:
+		return 2
+	case CodeUnreachable:
+		return 3
+	case CodeGate:
+		return 4
+	case CodeTimeout:
+		return 5
+	case CodeCut:
+		return 6
+	case CodeConflict:
+		return 7
+	case CodeRolledBack:
+		return 8
+	case CodePermission:
+		return 9
+	}
+	return 1
+}
+
+// Duration is a time.Duration that is a string such as "1m30s" in JSON.
+type Duration time.Duration
+
+// MarshalText implements encoding.TextMarshaler.
+func (d Duration) MarshalText() ([]byte, error) { return []byte(time.Duration(d).String()), nil }
+
+// UnmarshalText implements encoding.TextUnmarshaler.
+func (d *Duration) UnmarshalText(b []byte) error {
+	v, err := time.ParseDuration(string(b))
+	if err != nil {
+		return fmt.Errorf("%q: want a duration with a unit, such as 30s or 1m30s", b)
+	}
+	*d = Duration(v)
+	return nil
+}

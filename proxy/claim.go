@@ -1,0 +1,329 @@
+package proxy
+
+import (
+	"math"
+	"time"
+)
+
+// Verdict says what the door does with new work.
+type Verdict uint8
+
+// Verdicts of Claimer.Claim.
+const (
+	Dial     Verdict = iota // dial the claimed server
+	Wait                    // the service is held: wait at the door
+	Full                    // each server that could take it has max_connections: wait at the door
+	Refuse                  // the service is in maintenance: the door answers
+	NoServer                // no server is left to try
+)
+
+// Claimer is one loop's hold on the Switch. All its methods must be called on that loop; none of them
+// takes a lock or allocates, but for servers with max_connections.
+type Claimer struct {
+	sw   *Switch
+	loop int
+}
+
+// Claimer returns the claimer of a loop; loops are numbered from 0.
+func (s *Switch) Claimer(loop int) *Claimer { return &Claimer{sw: s, loop: loop} }
+
+// Tried remembers which servers of a pool were dialled in vain for one client. Beyond 64 servers two may
+// share a bit, so at most 64 are tried. The zero value has tried none.
+type Tried uint64
+
+func (t Tried) has(i int) bool { return t&(1<<(i&63)) != 0 }
+
+// Add marks the server at position i of its pool.
+func (t *Tried) Add(i int) { *t |= 1 << (i & 63) }
+
+// Claimed is a claim on a server: the plane dials it, then calls Start or Fail, or TakeBack.
+type Claimed struct {
+	Server   *Server
+	Position int // in its pool, for Tried
+}
+
+// Claim chooses a server for one client of a service and counts the dial on it. key is the hash of the
+// client's address, for SourceHash.
+func (c *Claimer) Claim(svc *Service, key uint64, tried Tried) (Claimed, Verdict) {
+	switch {
+	case svc.Maintenance != nil:
+		return Claimed{}, Refuse
+	case svc.Hold != nil:
+		return Claimed{}, Wait
+	}
+	p := svc.Active
+	switch {
+	case len(p.ready) == 0:
+		return Claimed{}, NoServer
+	case len(p.ready) == 1:
+		return c.take(p, int(p.ready[0]), tried)
+	}
+	cell := &svc.Live.cells[c.loop]
+	switch svc.Spec.Balance {
+	case LeastConnections:
+		return c.leastConnections(p, cell, tried)
+	case SourceHash:
+		return c.sourceHash(p, key, tried)
+	}
+	return c.roundRobin(p, cell, tried)
+}
+
+// take claims the member at i if it was not tried and is not full.
+func (c *Claimer) take(p *Pool, i int, tried Tried) (Claimed, Verdict) {
+	if tried.has(i) {
+		return Claimed{}, NoServer
+	}
+	m := &p.Members[i]
+	if !m.claim(c.loop, m.Max) {
+		return Claimed{}, Full
+	}
+	return Claimed{m.Server, i}, Dial
+}
+
+// roundRobin goes on in the pool's order. Each loop has a cursor of its own, so that no cache line is
+// shared; loops begin at different places of the round.
+func (c *Claimer) roundRobin(p *Pool, cell *serviceCell, tried Tried) (Claimed, Verdict) {
+	n := uint32(len(p.order))
+	begin := uint32(c.loop) * (n / uint32(max(len(p.Members[0].cells), 1)))
+	worst := NoServer
+	for range n {
+		i := int(p.order[(begin+cell.cursor)%n])
+		cell.cursor++
+		got, verdict := c.take(p, i, tried)
+		if verdict == Dial {
+			return got, verdict
+		}
+		if verdict == Full {
+			worst = Full
+		}
+	}
+	return Claimed{}, worst
+}
+
+// leastConnections compares (connections + dials + 1) / weight over all loops; ties go round.
+func (c *Claimer) leastConnections(p *Pool, cell *serviceCell, tried Tried) (Claimed, Verdict) {
+	n := len(p.ready)
+	begin := int(cell.cursor) % n
+	cell.cursor++
+	worst := NoServer
+	for range n { // again when the best turned out to be full
+		best, bestLoad := -1, int64(0)
+		for k := range n {
+			i := int(p.ready[(begin+k)%n])
+			if tried.has(i) {
+				continue
+			}
+			m := &p.Members[i]
+			load := m.claims()
+			if m.Max > 0 && load >= int64(m.Max) {
+				worst = Full
+				continue
+			}
+			if best < 0 || (load+1)*int64(p.Members[best].Weight) < (bestLoad+1)*int64(m.Weight) {
+				best, bestLoad = i, load
+			}
+		}
+		if best < 0 {
+			return Claimed{}, worst
+		}
+		if got, verdict := c.take(p, best, tried); verdict == Dial {
+			return got, verdict
+		}
+		worst = Full
+	}
+	return Claimed{}, worst
+}
+
+// sourceHash is weighted rendezvous hashing: each server's score depends on the client and on that server
+// alone, the best score wins. Taking one server away moves only the clients it had.
+func (c *Claimer) sourceHash(p *Pool, key uint64, tried Tried) (Claimed, Verdict) {
+	worst := NoServer
+	var full Tried
+	for range p.ready {
+		best, bestScore := -1, math.Inf(-1)
+		for _, ri := range p.ready {
+			i := int(ri)
+			if tried.has(i) || full.has(i) {
+				continue
+			}
+			m := &p.Members[i]
+			h := mix(key ^ m.hash)
+			score := float64(h >> 11)
+			if !p.uniform {
+				score = -float64(m.Weight) / math.Log((score+0.5)/(1<<53))
+			}
+			if score > bestScore {
+				best, bestScore = i, score
+			}
+		}
+		if best < 0 {
+			break
+		}
+		got, verdict := c.take(p, best, tried)
+		if verdict == Dial {
+			return got, verdict
+		}
+		worst = Full
+		full.Add(best)
+	}
+	return Claimed{}, worst
+}
+
+// Start makes a claim final: the connection is established and counts as started. It returns false when
+// the snapshot in force gives no new work to the server any more (or the listener is gone): then the claim is
+// taken back and counted as re-steered, and the plane claims anew for this client.
+//
+// slot is the listener the client came by; revision that of the snapshot the claim was made from.
+func (c *Claimer) Start(slot int, srv *Server, revision uint64) bool {
+	for {
+		snap := c.sw.cur.Load()
+		svc := snap.At(slot)
+		if snap.Revision != revision && (svc == nil || !svc.Gives(srv)) {
+			c.TakeBack(svc, srv)
+			return false
+		}
+		now := Clock()
+		if c.sw.cur.Load() != snap {
+			continue // now may lie after the store of a newer snapshot: look again
+		}
+		cell := &svc.Live.cells[c.loop]
+		cell.look(svc)
+		if cell.first == 0 {
+			cell.first = now
+		}
+		n := &srv.cells[c.loop]
+		n.dialing.Add(-1)
+		n.conns.Add(1)
+		n.total.Add(1)
+		n.lastStart.Store(now)
+		return true
+	}
+}
+
+// look resets what is counted since the last change of steering.
+func (c *serviceCell) look(svc *Service) {
+	if c.steerRev != svc.SteerRev {
+		c.steerRev, c.first, c.resteered, c.released = svc.SteerRev, 0, 0, 0
+	}
+}
+
+// TakeBack ends a claim whose dial is under way because its server gets no new work any more. svc is the
+// client's service now; nil when there is none.
+func (c *Claimer) TakeBack(svc *Service, srv *Server) {
+	srv.cells[c.loop].dialing.Add(-1)
+	srv.cells[c.loop].resteered.Add(1)
+	if svc != nil {
+		cell := &svc.Live.cells[c.loop]
+		cell.look(svc)
+		cell.resteered++
+	}
+}
+
+// Fail ends a claim whose dial failed. why is shown by status; it is only called off the fast path.
+func (c *Claimer) Fail(srv *Server, why string) {
+	srv.cells[c.loop].dialing.Add(-1)
+	srv.cells[c.loop].failures.Add(1)
+	srv.lastError.Store(&why)
+}
+
+// GiveUp ends a claim whose client went away while it was dialled for.
+func (c *Claimer) GiveUp(srv *Server) { srv.cells[c.loop].dialing.Add(-1) }
+
+// End ends a started connection. cut says that the door ended it, at a drain's deadline.
+func (c *Claimer) End(srv *Server, cut bool) {
+	n := &srv.cells[c.loop]
+	n.conns.Add(-1)
+	if cut {
+		n.cut.Add(1)
+	}
+}
+
+// Carried counts relayed bytes on a server.
+func (c *Claimer) Carried(srv *Server, toServer, toClient int) {
+	n := &srv.cells[c.loop]
+	if toServer > 0 {
+		n.toServer.Add(uint64(toServer))
+	}
+	if toClient > 0 {
+		n.toClient.Add(uint64(toClient))
+	}
+}
+
+// Accepted counts a client.
+func (c *Claimer) Accepted(svc *Service) { svc.Live.cells[c.loop].accepted.Add(1) }
+
+// Refused counts a client that the door answered itself, in maintenance or for want of a server.
+func (c *Claimer) Refused(svc *Service) { svc.Live.cells[c.loop].refused.Add(1) }
+
+// Malformed counts a client that did not begin with a valid PROXY header.
+func (c *Claimer) Malformed(svc *Service) { svc.Live.cells[c.loop].malformed.Add(1) }
+
+// Hold counts a client as waiting at the door; false: as many as may are waiting, so it gets the explicit
+// answer (counted here). Every true is followed by one Unhold.
+func (c *Claimer) Hold(svc *Service) bool {
+	cell := &svc.Live.cells[c.loop]
+	if svc.Live.held.Add(1) > int64(svc.Spec.Hold.Max) {
+		svc.Live.held.Add(-1)
+		cell.overflowed.Add(1)
+		return false
+	}
+	cell.heldTotal.Add(1)
+	return true
+}
+
+// HoldEnd says why a client no longer waits.
+type HoldEnd uint8
+
+// Ends of waiting.
+const (
+	HoldReleased HoldEnd = iota // let in
+	HoldExpired                 // waited too long: it gets the explicit answer
+	HoldLeft                    // the client went away
+)
+
+// Unhold ends a Hold. svc is the client's service now; live that of the Hold.
+func (c *Claimer) Unhold(svc *Service, live *Live, end HoldEnd) {
+	live.held.Add(-1)
+	cell := &live.cells[c.loop]
+	switch end {
+	case HoldExpired:
+		cell.expired.Add(1)
+	case HoldReleased:
+		if svc != nil && svc.Live == live {
+			cell.look(svc)
+			cell.released++
+		}
+	}
+}
+
+// WaitLimit is the longest a client of the service may wait at the door.
+func (s *Service) WaitLimit() time.Duration {
+	if s.Hold != nil {
+		return s.Hold.Wait
+	}
+	return s.Spec.Timeouts.Connect // waiting for a server that is full
+}
+
+// Tally is what loops counted on a service since the last change of its steering.
+type Tally struct {
+	FirstStart int64 // Clock instant of the first start since then; 0: none yet
+	Resteered  int
+	Released   int
+}
+
+// Tally reads the loop's share. It belongs into a quiet point.
+func (c *Claimer) Tally(svc *Service) Tally {
+	cell := &svc.Live.cells[c.loop]
+	cell.look(svc)
+	return Tally{cell.first, cell.resteered, cell.released}
+}
+
+// Add joins the tallies of two loops.
+func (t Tally) Add(u Tally) Tally {
+	if t.FirstStart == 0 || u.FirstStart != 0 && u.FirstStart < t.FirstStart {
+		t.FirstStart = u.FirstStart
+	}
+	t.Resteered += u.Resteered
+	t.Released += u.Released
+	return t
+}

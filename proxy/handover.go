@@ -1,0 +1,411 @@
+package proxy
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+)
+
+// handoverOf is the swap with steps that is under way for a service or a member of a group, or nil.
+func (s *Switch) handoverOf(target string) *Operation {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, name := range s.concerned(s.cur.Load(), &Change{Target: target}) {
+		if op := s.busy[name]; op != nil {
+			return op
+		}
+	}
+	return nil
+}
+
+// swap is the road of `swap` and `back`: gate, then one commit; or, when clients are to be held meanwhile,
+// a hand-over in the background.
+func (s *Switch) swap(ctx context.Context, ch Change) (*Operation, error) {
+	op := s.ops.new(ch)
+	services, p, err := s.begin(op, &ch)
+	if err != nil || p.Noop {
+		return op, err
+	}
+	hooks := ch.StopOld || ch.StartNew
+	if !ch.Force && !hooks {
+		if err := s.gate(ctx, ch, p); err != nil {
+			s.done(services)
+			return nil, err
+		}
+	}
+	if ch.Exclusive || ch.Hold > 0 || hooks {
+		go s.handover(op, ch, services, p)
+		return op, nil
+	}
+	defer s.done(services)
+	if err := s.commit(op, ch); err != nil {
+		return nil, err
+	}
+	return op, nil
+}
+
+// begin marks the services busy, so that a second swap of them is refused until this one has committed.
+func (s *Switch) begin(op *Operation, ch *Change) ([]string, *Planned, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	cur := s.cur.Load()
+	if err := s.may(cur, ch, nil); err != nil {
+		return nil, nil, err
+	}
+	p, err := Plan(cur, ch, time.Now())
+	if err != nil {
+		return nil, nil, err
+	}
+	if p.Noop {
+		op.update(func(v *OperationView) {
+			v.State, v.Revision, v.Plan, v.Ended = StateDone, cur.Revision, p.Words, time.Now()
+		})
+		return nil, p, nil
+	}
+	services := s.concerned(cur, ch)
+	for _, name := range services {
+		ch.Exclusive = ch.Exclusive || cur.Service(name).Spec.Exclusive
+	}
+	if ch.Exclusive && ch.Then == ThenKeep {
+		return nil, nil, refuse(CodeUsage, "an exclusive swap cannot keep connections on the old side").
+			hint("leave out --then keep, or --exclusive").holds(cur.still(cur.Service(services[0])))
+	}
+	for _, name := range services {
+		s.busy[name] = op
+	}
+	return services, p, nil
+}
+
+// done ends what begin began.
+func (s *Switch) done(services []string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, name := range services {
+		delete(s.busy, name)
+	}
+}
+
+// gate asks the servers of each new side whether they can be reached; one of a pool is enough.
+func (s *Switch) gate(ctx context.Context, ch Change, p *Planned) error {
+	cur := s.cur.Load()
+	for i := range p.moves {
+		m := &p.moves[i]
+		svc := cur.Service(m.service)
+		if fails := s.unreachable(ctx, svc, svc.Pool(m.to)); fails != nil {
+			r := refuse(CodeGate, "%s not swapped to %s: 0 of %s ready: %s", m.service, m.to, plural(len(fails), "server"), strings.Join(fails, "; "))
+			return r.hint("start a server of %s/%s, then swap again; `--force` skips gates", m.service, m.to).holds(cur.still(svc))
+		}
+	}
+	return nil
+}
+
+// unreachable asks all servers of a pool at once. It returns nil as soon as one answers, else why each
+// does not.
+func (s *Switch) unreachable(ctx context.Context, svc *Service, pool *Pool) []string {
+	ctx, cancel := context.WithTimeout(ctx, svc.Spec.Timeouts.Connect)
+	defer cancel()
+	var wg sync.WaitGroup
+	answers := make(chan error, len(pool.Members))
+	for i := range pool.Members {
+		m := &pool.Members[i]
+		if !m.Gives() {
+			continue
+		}
+		wg.Go(func() { // ends with the dial or ctx
+			err := s.opt.Probe(ctx, m.Server)
+			if err != nil {
+				err = fmt.Errorf("%s: %w", m.Address, err)
+			}
+			answers <- err
+		})
+	}
+	go func() { wg.Wait(); close(answers) }()
+	fails := []string{}
+	for err := range answers {
+		if err == nil {
+			return nil
+		}
+		fails = append(fails, err.Error())
+	}
+	slices.Sort(fails)
+	return fails
+}
+
+// errBack ends a hand-over: clients go back to the old side.
+type errBack struct {
+	code Code
+	why  string
+}
+
+func (e *errBack) Error() string { return e.why }
+
+// handover moves a service or group while its new clients wait at the door:
+//
+//	hold -> drain old to zero (exclusive) -> stop old (hook) -> start new (hook) -> gate of new -> commit, release
+//
+// P4: the hold seals every server, so between its quiet point and the commit no connection starts anywhere;
+// the commit comes only after the old side has none. So at no instant do both sides have one.
+//
+// Each failure, an abort and the hold's deadline lead to one way back: release to the old side. If the door
+// dies in the middle, the journal has the hold with its deadline and the old side active; a restart holds on
+// until then and releases.
+func (s *Switch) handover(op *Operation, ch Change, services []string, p *Planned) {
+	defer s.done(services)
+	ch.held = map[string]*Hold{}
+	for _, name := range services {
+		ch.held[name] = s.cur.Load().Service(name).Hold
+	}
+	hold := s.holdOf(&ch, p)
+	ctx, cancel := context.WithTimeout(context.Background(), hold)
+	defer cancel()
+	err := s.handoverSteps(ctx, op, ch, hold, p)
+	if err == nil {
+		return
+	}
+	var back *errBack
+	if !errors.As(err, &back) {
+		back = &errBack{CodeFailed, err.Error()}
+		var r *Refusal
+		if errors.As(err, &r) {
+			back.code = r.Code
+		}
+	}
+	s.goBack(op, ch, back)
+}
+
+// holdOf is how long clients may wait in all. An own --hold wins; else there is time for the drain and then
+// for the service's hold. It bounds the drain too, so that something is left for the gate.
+func (s *Switch) holdOf(ch *Change, p *Planned) time.Duration {
+	drain, hold := time.Duration(0), time.Duration(0)
+	cur := s.cur.Load()
+	for i := range p.moves {
+		drain = max(drain, p.moves[i].deadline)
+		hold = max(hold, cur.Service(p.moves[i].service).Spec.Hold.Timeout)
+	}
+	if ch.Hold == 0 {
+		return hold + drain
+	}
+	if ch.Drain == 0 && drain >= ch.Hold {
+		ch.Drain = ch.Hold * 3 / 4
+	}
+	return ch.Hold
+}
+
+func (s *Switch) handoverSteps(ctx context.Context, op *Operation, ch Change, hold time.Duration, p *Planned) error {
+	held := Change{Verb: VerbHold, Target: ch.Target, Who: ch.Who, Reason: ch.Reason, For: hold, IfRevision: ch.IfRevision, Detail: "first step of " + string(ch.Verb), handover: true}
+	if err := s.commit(op, held); err != nil {
+		return err
+	}
+	op.update(func(v *OperationView) { v.Plan = p.Words })
+	s.say(op, "hold", "new clients wait at the door, for %s at most", hold)
+	if ch.Exclusive {
+		if err := s.drainOld(ctx, op, ch, p); err != nil {
+			return err
+		}
+	}
+	if ch.StopOld {
+		if err := s.awaitHook(ctx, op, "stop_old"); err != nil {
+			return err
+		}
+	}
+	if ch.StartNew {
+		if err := s.awaitHook(ctx, op, "start_new"); err != nil {
+			return err
+		}
+	}
+	if err := s.awaitGate(ctx, op, ch, p); err != nil {
+		return err
+	}
+	ch.handover, ch.IfRevision = true, 0
+	if err := s.commit(op, ch); err != nil {
+		return err
+	}
+	v := op.View()
+	waited := 0
+	for i := range v.Proofs {
+		waited += v.Proofs[i].Held
+	}
+	s.say(op, "commit", "%s -> %s, %d waiting clients released after %s", strings.Join(froms(p), ","), strings.Join(tos(p), ","), waited, time.Since(v.Started).Round(time.Millisecond))
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	op.mu.Lock()
+	last := op.drains == 0
+	op.mu.Unlock()
+	if last {
+		s.end(op)
+	}
+	return nil
+}
+
+func froms(p *Planned) []string {
+	var out []string
+	for i := range p.moves {
+		out = append(out, p.moves[i].from)
+	}
+	return slices.Compact(out)
+}
+
+func tos(p *Planned) []string {
+	var out []string
+	for i := range p.moves {
+		out = append(out, p.moves[i].to)
+	}
+	return slices.Compact(out)
+}
+
+func (s *Switch) say(op *Operation, name, format string, args ...any) {
+	op.step(name, format, args...)
+	s.hub.publish("step", op.change.Target, op.lastStep())
+}
+
+// drainOld waits until the old sides have no connection, cutting what is left at the drain's deadline.
+func (s *Switch) drainOld(ctx context.Context, op *Operation, ch Change, p *Planned) error {
+	for i := range p.moves {
+		m := p.moves[i]
+		m.then, m.deadline = ThenClose, orDuration(ch.Drain, m.deadline)
+		s.mu.Lock()
+		m.sealed = s.allBut(m.service, m.to)
+		d := s.startDrain(op, &m)
+		s.mu.Unlock()
+		if err := s.await(ctx, op, d.ended, "drain"); err != nil {
+			s.mu.Lock()
+			d.supersede()
+			s.mu.Unlock()
+			return err
+		}
+		if n := d.remaining(); n > 0 {
+			return &errBack{CodeTimeout, fmt.Sprintf("%s still has %s", m.from, plural(n, "connection"))}
+		}
+		op.mu.Lock() // the commit's proof takes over what this drain cut
+		early := op.early[m.service]
+		early.cut = int(cutCount(m.sealed) - d.cutBase)
+		op.early[m.service] = early
+		op.mu.Unlock()
+	}
+	return nil
+}
+
+// allBut lists every server of a service, of whatever pool and also those that a reload removed and that
+// still drain, but for those of one pool. Must be called with s.mu held.
+func (s *Switch) allBut(service, pool string) []*Server {
+	var out []*Server
+	for _, p := range s.cur.Load().Service(service).Pools {
+		if p.Name != pool {
+			out = append(out, p.Servers()...)
+		}
+	}
+	for d := range s.drains {
+		if d.move.service != service {
+			continue
+		}
+		for _, srv := range d.move.sealed {
+			if srv.Pool != pool && !slices.Contains(out, srv) {
+				out = append(out, srv)
+			}
+		}
+	}
+	return out
+}
+
+// await waits for a channel, an abort or the hold's deadline.
+func (s *Switch) await(ctx context.Context, op *Operation, ready <-chan struct{}, step string) error {
+	select {
+	case <-ready:
+		return nil
+	case why := <-op.abort:
+		return &errBack{CodeFailed, why}
+	case <-ctx.Done():
+		return &errBack{CodeTimeout, fmt.Sprintf("the hold's deadline came during %s", step)}
+	}
+}
+
+// awaitHook pauses until whoever asked for the swap has run its hook.
+func (s *Switch) awaitHook(ctx context.Context, op *Operation, step string) error {
+	begun := time.Now()
+	s.say(op, step, "waiting for the hook")
+	op.update(func(v *OperationView) { v.State, v.Waiting = StateWaiting, step })
+	defer op.update(func(v *OperationView) { v.State, v.Waiting = StateRunning, "" })
+	for {
+		select {
+		case a := <-op.hook:
+			if a.step != step {
+				continue
+			}
+			if a.err != "" {
+				return &errBack{CodeFailed, fmt.Sprintf("%s failed: %s", step, a.err)}
+			}
+			s.say(op, step, "done after %s", time.Since(begun).Round(time.Millisecond))
+			return nil
+		case why := <-op.abort:
+			return &errBack{CodeFailed, why}
+		case <-ctx.Done():
+			return &errBack{CodeTimeout, fmt.Sprintf("the hold's deadline came while waiting for %s", step)}
+		}
+	}
+}
+
+// gateEvery is how often the new side is asked while clients wait; together with the commit it bounds how
+// long after the new side's readiness they are let in.
+const gateEvery = 4 * time.Millisecond
+
+// awaitGate waits until each new side has a server that can be reached.
+func (s *Switch) awaitGate(ctx context.Context, op *Operation, ch Change, p *Planned) error {
+	if ch.Force {
+		s.say(op, "gate", "skipped (--force)")
+		return nil
+	}
+	begun, last := time.Now(), ""
+	for i := range p.moves {
+		m := &p.moves[i]
+		for {
+			svc := s.cur.Load().Service(m.service)
+			fails := s.unreachable(ctx, svc, svc.Pool(m.to))
+			if fails == nil {
+				break
+			}
+			if text := strings.Join(fails, "; "); text != last && ctx.Err() == nil {
+				last = text
+				s.say(op, "wait", "%s/%s is not ready yet: %s", m.service, m.to, text)
+			}
+			select {
+			case <-time.After(gateEvery):
+			case why := <-op.abort:
+				return &errBack{CodeFailed, why}
+			case <-ctx.Done():
+				return &errBack{CodeTimeout, fmt.Sprintf("%s was not ready when the hold's deadline came: %s", m.to, last)}
+			}
+		}
+	}
+	s.say(op, "gate", "%s ready after %s", strings.Join(tos(p), ","), time.Since(begun).Round(time.Millisecond))
+	return nil
+}
+
+// goBack ends a hand-over on the old side: waiting clients are let in there.
+func (s *Switch) goBack(op *Operation, ch Change, why *errBack) {
+	s.mu.Lock()
+	cur := s.cur.Load()
+	held := false
+	for _, name := range s.concerned(cur, &ch) {
+		svc := cur.Service(name)
+		held = held || svc != nil && svc.Hold != nil
+	}
+	s.mu.Unlock()
+	if held {
+		back := Change{Verb: VerbRelease, Target: ch.Target, Who: TheDoor, Reason: why.why, expiry: true, handover: true, held: ch.held}
+		if err := s.commit(op, back); err != nil {
+			s.opt.Warn("a hand-over could not be taken back", err)
+		}
+	}
+	cur = s.cur.Load()
+	svc := cur.Service(s.concerned(cur, &ch)[0])
+	r := refuse(why.code, "%s not swapped: %s", ch.Target, why.why).holds(cur.still(svc)).hint("`turnout history %s` shows each step", ch.Target)
+	s.say(op, "back", "%s", r.Message)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	op.update(func(v *OperationView) { v.Err, v.State = r, StateRunning })
+	s.end(op)
+}

@@ -1,0 +1,154 @@
+package proxy
+
+import (
+	"encoding/json"
+	"fmt"
+	"time"
+)
+
+// Memory is what the journal remembers: all that was decided at run time and that the file does not say.
+type Memory struct {
+	Revision uint64                    `json:"revision"`
+	Seq      uint64                    `json:"seq"` // of the last record
+	Frozen   *Freeze                   `json:"frozen,omitempty"`
+	Services map[string]*ServiceMemory `json:"services,omitempty"`
+}
+
+// ServiceMemory is what is remembered of one service.
+type ServiceMemory struct {
+	Active      string                              `json:"active"`
+	Previous    string                              `json:"previous,omitempty"`
+	Since       time.Time                           `json:"since,omitzero"`
+	Hold        *Hold                               `json:"hold,omitempty"`
+	Maintenance *Maintenance                        `json:"maintenance,omitempty"`
+	Servers     map[string]map[string]*ServerMemory `json:"servers,omitempty"` // pool → server
+}
+
+// ServerMemory is what is remembered of one server.
+type ServerMemory struct {
+	Drained bool `json:"drained,omitempty"`
+	Weight  *int `json:"weight,omitempty"` // nil: as the file says
+}
+
+func (m *ServiceMemory) server(pool, server string) *ServerMemory {
+	if m == nil {
+		return nil
+	}
+	return m.Servers[pool][server]
+}
+
+// memory is what has to be remembered of the service, given what the file says.
+func (s *Service) memory() *ServiceMemory {
+	m := &ServiceMemory{Active: s.Active.Name, Previous: s.Previous, Since: s.Since, Hold: s.Hold, Maintenance: s.Maintenance}
+	for pi, p := range s.Pools {
+		for i := range p.Members {
+			mb := &p.Members[i]
+			sm := ServerMemory{Drained: mb.Drained}
+			if mb.Weight != s.Spec.Pools[pi].Servers[i].Weight {
+				w := mb.Weight
+				sm.Weight = &w
+			}
+			if sm == (ServerMemory{}) {
+				continue
+			}
+			if m.Servers == nil {
+				m.Servers = map[string]map[string]*ServerMemory{}
+			}
+			if m.Servers[p.Name] == nil {
+				m.Servers[p.Name] = map[string]*ServerMemory{}
+			}
+			m.Servers[p.Name][mb.Name] = &sm
+		}
+	}
+	return m
+}
+
+// Record is one change in the journal, and one line of history. It carries the new memory of just the
+// services it touched, so that its size does not grow with the number of services.
+type Record struct {
+	Seq      uint64    `json:"seq"`
+	Of       uint64    `json:"of,omitempty"` // set in an outcome: the Seq of the change it ends
+	Time     time.Time `json:"time"`
+	Revision uint64    `json:"revision"`
+	Verb     Verb      `json:"verb"`
+	Target   string    `json:"target,omitempty"`
+	From     string    `json:"from,omitempty"`
+	To       string    `json:"to,omitempty"`
+	Who      Who       `json:"who"`
+	Reason   string    `json:"reason,omitempty"`
+	Force    bool      `json:"force,omitempty"`
+	Outcome  Outcome   `json:"outcome,omitempty"`
+	Detail   string    `json:"detail,omitempty"`
+	Proofs   []Proof   `json:"proofs,omitempty"`
+
+	Services map[string]*ServiceMemory `json:"services,omitempty"`
+	Dropped  []string                  `json:"dropped,omitempty"` // services that the file no longer has
+	Freeze   *Freeze                   `json:"freeze,omitempty"`  // verb freeze
+}
+
+// Outcome says how a change ended.
+type Outcome string
+
+// Outcomes of a change.
+const (
+	OutcomeRunning     Outcome = "running"     // still under way, or draining
+	OutcomeDone        Outcome = "done"        // nothing was cut
+	OutcomeCut         Outcome = "cut"         // done, but connections were cut at the deadline
+	OutcomeFailed      Outcome = "failed"      // went back to where it was
+	OutcomeSuperseded  Outcome = "superseded"  // done; its drain was ended by a later change
+	OutcomeInterrupted Outcome = "interrupted" // in force, but the door ended before the drain did
+)
+
+// LoadCheckpoint begins a Memory anew from a journal's checkpoint. LoadRecord then carries on, in order.
+func (m *Memory) LoadCheckpoint(payload []byte) error {
+	*m = Memory{}
+	if err := json.Unmarshal(payload, m); err != nil {
+		return fmt.Errorf("journal checkpoint: %w", err)
+	}
+	return nil
+}
+
+// LoadRecord carries one more record into the memory.
+func (m *Memory) LoadRecord(payload []byte) error {
+	var r Record
+	if err := json.Unmarshal(payload, &r); err != nil {
+		return fmt.Errorf("journal record after %d: %w", m.Seq, err)
+	}
+	m.apply(&r)
+	return nil
+}
+
+func (m *Memory) apply(r *Record) {
+	m.Seq = max(m.Seq, r.Seq)
+	if r.Of != 0 {
+		return
+	}
+	m.Revision = max(m.Revision, r.Revision)
+	for name, sm := range r.Services {
+		if m.Services == nil {
+			m.Services = map[string]*ServiceMemory{}
+		}
+		m.Services[name] = sm
+	}
+	for _, name := range r.Dropped {
+		delete(m.Services, name)
+	}
+	switch r.Verb {
+	case VerbFreeze:
+		m.Frozen = r.Freeze
+	case VerbUnfreeze:
+		m.Frozen = nil
+	}
+}
+
+// expire drops holds and maintenances whose deadline has passed while no door was there to end them.
+func (m *Memory) expire(now time.Time) {
+	for _, s := range m.Services {
+		if s.Hold != nil && !s.Hold.Until.After(now) {
+			s.Hold = nil
+		}
+		if s.Maintenance != nil && !s.Maintenance.Until.IsZero() && !s.Maintenance.Until.After(now) {
+			s.Maintenance = nil
+		}
+	}
+}

@@ -1,0 +1,480 @@
+package proxy
+
+import (
+	"fmt"
+	"reflect"
+	"slices"
+	"strings"
+	"time"
+)
+
+// DefaultHold is a hold's own deadline when none is given (P8): whoever set it and vanished does not leave
+// clients waiting for ever.
+const DefaultHold = 5 * time.Minute
+
+// Planned is what a change would do, worked out before anything is touched.
+type Planned struct {
+	Next  *Snapshot
+	Noop  bool     // it is so already
+	Words []string // what changes, for people
+
+	record Record
+	moves  []move
+}
+
+// move is work that has to end: servers that lose new work by the change.
+type move struct {
+	service  string
+	from, to string // pools; to is "" when no pool takes over
+	sealed   []*Server
+	swapped  bool // the service's active pool changes: the answer has a proof of it
+	deadline time.Duration
+	then     Then
+}
+
+// Plan works out a change from the snapshot in force. It is pure: it touches nothing, and refuses with
+// reasons what cannot or should not be done.
+func Plan(cur *Snapshot, ch *Change, now time.Time) (*Planned, error) {
+	p := &Planned{record: Record{Time: now, Verb: ch.Verb, Target: ch.Target, Who: ch.Who, Reason: ch.Reason, Force: ch.Force, Detail: ch.Detail}}
+	var changed []*Service
+	var err *Refusal
+	switch ch.Verb {
+	case VerbSwap, VerbBack:
+		changed, err = p.swap(cur, ch, now)
+	case VerbDrain, VerbReady, VerbWeight:
+		changed, err = p.members(cur, ch)
+	case VerbHold, VerbRelease, VerbMaintenance:
+		changed, err = p.doors(cur, ch, now)
+	case VerbFreeze, VerbUnfreeze:
+		return p.freeze(cur, ch, now), nil
+	case VerbReload:
+		return p.reload(cur, ch)
+	default:
+		err = refuse(CodeUsage, "unknown change %q", ch.Verb)
+	}
+	if err != nil {
+		return nil, err
+	}
+	if len(changed) == 0 {
+		p.Noop, p.Next = true, cur
+		return p, nil
+	}
+	p.Next = cur.with(changed...)
+	p.record.Services = make(map[string]*ServiceMemory, len(changed))
+	for _, svc := range changed {
+		svc.SteerRev = p.Next.Revision
+		p.record.Services[svc.Spec.Name] = svc.memory()
+	}
+	return p, nil
+}
+
+func (p *Planned) say(format string, args ...any) {
+	p.Words = append(p.Words, fmt.Sprintf(format, args...))
+}
+
+// targets resolves the name of a service or group.
+func (s *Snapshot) targets(name string) ([]*Service, *Refusal) {
+	if svc := s.Service(name); svc != nil {
+		return []*Service{svc}, nil
+	}
+	if members, ok := s.Groups[name]; ok {
+		out := make([]*Service, len(members))
+		for i, m := range members {
+			out[i] = s.Service(m)
+		}
+		return out, nil
+	}
+	known := make([]string, 0, len(s.Services)+len(s.Groups))
+	for _, svc := range s.Services {
+		known = append(known, svc.Spec.Name)
+	}
+	for g := range s.Groups {
+		known = append(known, g)
+	}
+	return nil, refuse(CodeNotFound, "no service or group is named %q", name).hint("%s", among(name, known)).holds(s.still(nil))
+}
+
+// among lists what there is, the nearest name first.
+func among(name string, known []string) string {
+	slices.Sort(known)
+	if i := nearest(name, known); i >= 0 {
+		return fmt.Sprintf("did you mean %s? there are: %s", known[i], shorten(known))
+	}
+	return "there are: " + shorten(known)
+}
+
+func shorten(names []string) string {
+	if len(names) > 12 {
+		return strings.Join(names[:12], ", ") + fmt.Sprintf(" and %d more", len(names)-12)
+	}
+	return strings.Join(names, ", ")
+}
+
+// nearest is the position of the name that differs by at most two letters (and at most half), or -1.
+func nearest(name string, known []string) int {
+	best, at := min(3, len(name)/2+1), -1
+	for i, k := range known {
+		if d := distance(name, k); d < best {
+			best, at = d, i
+		}
+	}
+	return at
+}
+
+// distance is the Levenshtein distance.
+func distance(a, b string) int {
+	row := make([]int, len(b)+1)
+	for j := range row {
+		row[j] = j
+	}
+	for i := 1; i <= len(a); i++ {
+		diagonal := row[0]
+		row[0] = i
+		for j := 1; j <= len(b); j++ {
+			cost := diagonal
+			if a[i-1] != b[j-1] {
+				cost++
+			}
+			diagonal = row[j]
+			row[j] = min(cost, row[j]+1, row[j-1]+1)
+		}
+	}
+	return row[len(b)]
+}
+
+func (s *Service) poolNames() []string {
+	out := make([]string, len(s.Pools))
+	for i, p := range s.Pools {
+		out[i] = p.Name
+	}
+	return out
+}
+
+// destination is the pool a swap or back of the service leads to.
+func (s *Service) destination(cur *Snapshot, ch *Change) (*Pool, *Refusal) {
+	name := s.Spec.Name
+	to := ch.To
+	switch {
+	case ch.Verb == VerbBack:
+		if to = s.Previous; to == "" {
+			return nil, refuse(CodeFailed, "%s was not swapped yet, so there is no way back", name).
+				hint("`turnout swap %s POOL` swaps; pools: %s", name, strings.Join(s.poolNames(), ", ")).holds(cur.still(s))
+		}
+	case to == "" && len(s.Pools) == 2:
+		if s.Pools[0] == s.Active {
+			return s.Pools[1], nil
+		}
+		return s.Pools[0], nil
+	case to == "":
+		return nil, refuse(CodeUsage, "%s has %s: say which one to swap to", name, plural(len(s.Pools), "pool")).
+			hint("pools: %s", strings.Join(s.poolNames(), ", ")).holds(cur.still(s))
+	}
+	if p := s.Pool(to); p != nil {
+		return p, nil
+	}
+	return nil, refuse(CodeNotFound, "%s has no pool %q", name, to).hint("%s", among(to, s.poolNames())).holds(cur.still(s))
+}
+
+func (p *Planned) swap(cur *Snapshot, ch *Change, now time.Time) ([]*Service, *Refusal) {
+	services, err := cur.targets(ch.Target)
+	if err != nil {
+		return nil, err
+	}
+	var changed []*Service
+	var from, to []string
+	for _, svc := range services {
+		dest, err := svc.destination(cur, ch)
+		if err != nil {
+			return nil, err
+		}
+		name := svc.Spec.Name
+		if dest == svc.Active {
+			p.say("%s: %s is active already", name, dest.Name)
+			if ch.handover && svc.Hold != nil { // a group of which one member was there already
+				next := *svc
+				next.Hold = ch.held[name]
+				changed = append(changed, &next)
+			}
+			continue
+		}
+		if len(dest.ready) == 0 && !ch.Force {
+			return nil, refuse(CodeGate, "%s not swapped to %s: none of its %s takes new work: all are drained or have weight 0", name, dest.Name, plural(len(dest.Members), "server")).
+				hint("`turnout ready %s/%s` makes them ready; `--force` skips this", name, dest.Name).holds(cur.still(svc))
+		}
+		next := *svc
+		next.Active, next.Previous, next.Since = dest, svc.Active.Name, now
+		if ch.handover {
+			next.Hold = ch.held[name]
+		}
+		changed = append(changed, &next)
+		m := move{service: name, from: svc.Active.Name, to: dest.Name, sealed: svc.Active.Servers(), swapped: true,
+			deadline: orDuration(ch.Drain, svc.Spec.Drain.Timeout), then: orThen(ch.Then, svc.Spec.Drain.Then)}
+		p.moves = append(p.moves, m)
+		p.say("%s: %s -> %s; %s on %s %s", name, m.from, m.to, plural(svc.Active.Connections(), "connection"), m.from, m.ending())
+		from, to = append(from, m.from), append(to, m.to)
+	}
+	p.record.From, p.record.To = strings.Join(slices.Compact(from), ","), strings.Join(slices.Compact(to), ",")
+	return changed, nil
+}
+
+// ending says what becomes of the connections of a move.
+func (m *move) ending() string {
+	if m.then == ThenKeep {
+		return "go on until they end"
+	}
+	return fmt.Sprintf("drain, cut after %s", m.deadline)
+}
+
+func orDuration(d, otherwise time.Duration) time.Duration {
+	if d > 0 {
+		return d
+	}
+	return otherwise
+}
+
+func orThen(t, otherwise Then) Then {
+	if t != "" {
+		return t
+	}
+	return otherwise
+}
+
+// members plans drain, ready and weight: changes of servers inside a pool.
+func (p *Planned) members(cur *Snapshot, ch *Change) ([]*Service, *Refusal) {
+	svc := cur.Service(ch.Target)
+	if svc == nil {
+		if _, ok := cur.Groups[ch.Target]; ok {
+			return nil, refuse(CodeUsage, "%s is a group: %s takes SERVICE/POOL or SERVICE/POOL/SERVER", ch.Target, ch.Verb).holds(cur.still(nil))
+		}
+		_, err := cur.targets(ch.Target)
+		return nil, err
+	}
+	pool := svc.Pool(ch.Pool)
+	if pool == nil {
+		return nil, refuse(CodeNotFound, "%s has no pool %q", ch.Target, ch.Pool).hint("%s", among(ch.Pool, svc.poolNames())).holds(cur.still(svc))
+	}
+	path := ch.Target + "/" + ch.Pool
+	p.record.Target = path
+	if ch.Server != "" {
+		path += "/" + ch.Server
+		p.record.Target = path
+	}
+	members := slices.Clone(pool.Members)
+	var touched []*Server
+	var sealed []*Server
+	found := ch.Server == ""
+	for i := range members {
+		m := &members[i]
+		if ch.Server != "" && ch.Server != m.Name {
+			continue
+		}
+		found = true
+		was := *m
+		switch ch.Verb {
+		case VerbDrain:
+			m.Drained = true
+		case VerbReady:
+			m.Drained = false
+		case VerbWeight:
+			m.Weight = ch.Weight
+		}
+		if *m != was {
+			touched = append(touched, m.Server)
+			if !m.Gives() && was.Gives() {
+				sealed = append(sealed, m.Server)
+			}
+			p.record.From, p.record.To = memberState(&was), memberState(m)
+		}
+	}
+	if !found {
+		names := make([]string, len(members))
+		for i := range members {
+			names[i] = members[i].Name
+		}
+		return nil, refuse(CodeNotFound, "%s/%s has no server %q", ch.Target, ch.Pool, ch.Server).hint("%s", among(ch.Server, names)).holds(cur.still(svc))
+	}
+	if ch.Verb == VerbWeight && (ch.Weight < 0 || ch.Weight > 256) {
+		return nil, refuse(CodeUsage, "weight %d: want 0 to 256", ch.Weight).holds(cur.still(svc))
+	}
+	if len(touched) == 0 {
+		p.say("%s: %s already", path, memberState(&members[slices.IndexFunc(members, func(m Member) bool { return ch.Server == "" || m.Name == ch.Server })]))
+		return nil, nil
+	}
+	next := *svc
+	next.Pools = slices.Clone(svc.Pools)
+	made := newPool(pool.Name, members)
+	next.Pools[slices.Index(svc.Pools, pool)] = made
+	if svc.Active == pool {
+		next.Active = made
+		if len(made.ready) == 0 && !ch.Force {
+			return nil, refuse(CodeGate, "%s not done: it would leave %s, the active pool of %s, without a server for new clients", ch.Verb, pool.Name, svc.Spec.Name).
+				hint("`turnout swap %s POOL` first; or `turnout maintenance on %s`; `--force` does it all the same", svc.Spec.Name, svc.Spec.Name).holds(cur.still(svc))
+		}
+	}
+	if ch.Verb == VerbDrain {
+		p.moves = append(p.moves, move{service: svc.Spec.Name, from: pool.Name, sealed: sealed,
+			deadline: orDuration(ch.Drain, svc.Spec.Drain.Timeout), then: orThen(ch.Then, svc.Spec.Drain.Then)})
+	}
+	p.say("%s: %s -> %s", path, p.record.From, p.record.To)
+	return []*Service{&next}, nil
+}
+
+func memberState(m *Member) string {
+	if m.Drained {
+		return "drained"
+	}
+	return fmt.Sprintf("ready, weight %d", m.Weight)
+}
+
+// doors plans hold, release and maintenance: changes of what the door does with new work.
+func (p *Planned) doors(cur *Snapshot, ch *Change, now time.Time) ([]*Service, *Refusal) {
+	services, err := cur.targets(ch.Target)
+	if err != nil {
+		return nil, err
+	}
+	var changed []*Service
+	for _, svc := range services {
+		next := *svc
+		name := svc.Spec.Name
+		switch ch.Verb {
+		case VerbHold:
+			next.Hold = &Hold{Since: now, Until: now.Add(orDuration(ch.For, DefaultHold)), Wait: svc.Spec.Hold.Timeout, By: ch.Who.Name, Reason: ch.Reason}
+			if ch.handover {
+				next.Hold.Wait = ch.For
+			}
+			p.say("%s: new clients wait at the door until %s", name, next.Hold.Until.Format(time.TimeOnly))
+		case VerbRelease:
+			if svc.Hold == nil {
+				p.say("%s: nothing is held", name)
+				continue
+			}
+			next.Hold = ch.held[name]
+			p.say("%s: released to %s, %d waiting", name, svc.Active.Name, svc.Held())
+		case VerbMaintenance:
+			if !ch.On && svc.Maintenance == nil {
+				p.say("%s: not in maintenance", name)
+				continue
+			}
+			p.maintenance(svc, &next, ch, now)
+		}
+		changed = append(changed, &next)
+	}
+	if ch.Verb == VerbMaintenance {
+		p.record.To = onOff(ch.On)
+	}
+	return changed, nil
+}
+
+func onOff(on bool) string {
+	if on {
+		return "on"
+	}
+	return "off"
+}
+
+func (p *Planned) maintenance(svc, next *Service, ch *Change, now time.Time) {
+	if !ch.On {
+		next.Maintenance = nil
+		p.say("%s: maintenance off, new clients go to %s", svc.Spec.Name, svc.Active.Name)
+		return
+	}
+	next.Maintenance = &Maintenance{Since: now, Soft: ch.Soft, By: ch.Who.Name, Reason: ch.Reason}
+	if ch.For > 0 {
+		next.Maintenance.Until = now.Add(ch.For)
+	}
+	p.say("%s: maintenance on, new clients are turned away", svc.Spec.Name)
+	if ch.Soft {
+		return
+	}
+	for _, pool := range svc.Pools {
+		p.moves = append(p.moves, move{service: svc.Spec.Name, from: pool.Name, sealed: pool.Servers(),
+			deadline: orDuration(ch.Drain, svc.Spec.Drain.Timeout), then: orThen(ch.Then, svc.Spec.Drain.Then)})
+	}
+}
+
+func (p *Planned) freeze(cur *Snapshot, ch *Change, now time.Time) *Planned {
+	freeze := ch.Verb == VerbFreeze
+	if freeze == (cur.Frozen != nil) {
+		p.Noop, p.Next = true, cur
+		p.say("%s already", map[bool]string{true: "frozen", false: "not frozen"}[freeze])
+		return p
+	}
+	next := cur.with()
+	next.Frozen = nil
+	if freeze {
+		next.Frozen = &Freeze{Since: now, By: ch.Who.Name, Reason: ch.Reason}
+		p.record.Freeze = next.Frozen
+	}
+	p.Next = next
+	p.say("%s", map[bool]string{true: "frozen: nothing changes until `turnout unfreeze`", false: "changes are allowed again"}[freeze])
+	return p
+}
+
+// memoryOf is the memory that would make the snapshot again.
+func memoryOf(s *Snapshot) *Memory {
+	m := &Memory{Revision: s.Revision, Frozen: s.Frozen, Services: make(map[string]*ServiceMemory, len(s.Services))}
+	for _, svc := range s.Services {
+		m.Services[svc.Spec.Name] = svc.memory()
+	}
+	return m
+}
+
+func (p *Planned) reload(cur *Snapshot, ch *Change) (*Planned, error) {
+	for i := range ch.Spec.Services {
+		sp := &ch.Spec.Services[i]
+		was := cur.Service(sp.Name)
+		if was != nil && !slices.ContainsFunc(sp.Pools, func(ps PoolSpec) bool { return ps.Name == was.Active.Name }) {
+			return nil, refuse(CodeFailed, "the file no longer has services.%s.pools.%s, which is the active pool", sp.Name, was.Active.Name).
+				hint("`turnout swap %s POOL` away from it first, then reload", sp.Name).holds(cur.still(was))
+		}
+	}
+	mem := memoryOf(cur)
+	mem.Revision = cur.Revision + 1
+	next := build(ch.Spec, mem, cur, cur.index.loops)
+	same := len(next.Services) == len(cur.Services) && reflect.DeepEqual(next.Groups, cur.Groups)
+	p.record.Services = map[string]*ServiceMemory{}
+	for i, svc := range next.Services {
+		was := cur.Service(svc.Spec.Name)
+		if same = same && was == cur.Services[i] && was == svc; was == svc {
+			continue
+		}
+		p.record.Services[svc.Spec.Name] = svc.memory()
+	}
+	for _, was := range cur.Services {
+		svc := next.Service(was.Spec.Name)
+		if svc == nil {
+			p.record.Dropped = append(p.record.Dropped, was.Spec.Name)
+		}
+		if svc != was {
+			p.removed(was, svc)
+		}
+	}
+	if p.Next = next; same {
+		p.Noop, p.Next = true, cur
+		p.say("the file changes nothing")
+	}
+	return p, nil
+}
+
+// removed plans the end of servers that the file no longer has; svc is nil when the service itself is gone.
+func (p *Planned) removed(was, svc *Service) {
+	for _, pool := range was.Pools {
+		m := move{service: was.Spec.Name, from: pool.Name, deadline: was.Spec.Drain.Timeout, then: was.Spec.Drain.Then}
+		var now *Pool
+		if svc != nil {
+			now = svc.Pool(pool.Name)
+		}
+		for i := range pool.Members {
+			srv := pool.Members[i].Server
+			if now != nil {
+				if _, stays := now.at[srv]; stays {
+					continue
+				}
+			}
+			m.sealed = append(m.sealed, srv)
+		}
+		if len(m.sealed) > 0 {
+			p.moves = append(p.moves, m)
+		}
+	}
+}

@@ -1,0 +1,146 @@
+package proxy
+
+import (
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+// epoch anchors Clock; taken once, so instants of one door compare.
+var epoch = time.Now()
+
+// Clock is monotonic nanoseconds since the process began. It never goes back when the wall clock does.
+func Clock() int64 { return int64(time.Since(epoch)) }
+
+// Wall turns a Clock instant into wall time, as it was at the start plus what has passed since. Zero stays
+// the zero time.
+func Wall(ns int64) time.Time {
+	if ns == 0 {
+		return time.Time{}
+	}
+	return epoch.Add(time.Duration(ns))
+}
+
+// Server is one address that can be dialled, with what loops count on it. It outlives snapshots: a reload
+// that keeps service, pool, name and address keeps the *Server, and so its connections.
+type Server struct {
+	Service, Pool, Name string
+	Address             string // host:port or unix:/path
+
+	hash  uint64     // of Address, for SourceHash
+	cells []cell     // one a loop
+	limit sync.Mutex // makes "count, then claim" one act across loops, for servers with max_connections only
+
+	lastError atomic.Pointer[string] // of the last failed dial; cleared by a success
+}
+
+// cell is what one loop counts on one server. Only that loop writes it; anyone may read.
+// The padding keeps two loops' counters off one cache line.
+type cell struct {
+	dialing   atomic.Int64
+	conns     atomic.Int64
+	total     atomic.Uint64
+	failures  atomic.Uint64
+	cut       atomic.Uint64
+	resteered atomic.Uint64
+	toServer  atomic.Uint64
+	toClient  atomic.Uint64
+	lastStart atomic.Int64
+	_         [56]byte
+}
+
+func newServer(service, pool string, spec ServerSpec, loops int) *Server {
+	return &Server{Service: service, Pool: pool, Name: spec.Name, Address: spec.Address, hash: hashString(spec.Address), cells: make([]cell, loops)}
+}
+
+// ServerCounts is a reading of a Server. Counters of different loops are read one after another, so a
+// total may be a moment older than another.
+type ServerCounts struct {
+	Dialing, Connections         int
+	Total, Failures, Cut         uint64
+	Resteered                    uint64
+	BytesToServer, BytesToClient uint64
+	LastStart                    int64 // Clock instant of the last start; 0: none yet
+	LastError                    string
+}
+
+// Counts reads what all loops count on the server.
+func (s *Server) Counts() ServerCounts {
+	var n ServerCounts
+	for i := range s.cells {
+		c := &s.cells[i]
+		n.Dialing += int(c.dialing.Load())
+		n.Connections += int(c.conns.Load())
+		n.Total += c.total.Load()
+		n.Failures += c.failures.Load()
+		n.Cut += c.cut.Load()
+		n.Resteered += c.resteered.Load()
+		n.BytesToServer += c.toServer.Load()
+		n.BytesToClient += c.toClient.Load()
+		n.LastStart = max(n.LastStart, c.lastStart.Load())
+	}
+	if e := s.lastError.Load(); e != nil {
+		n.LastError = *e
+	}
+	return n
+}
+
+// Connections is the number of started connections that have not ended.
+func (s *Server) Connections() int {
+	n := int64(0)
+	for i := range s.cells {
+		n += s.cells[i].conns.Load()
+	}
+	return int(n)
+}
+
+// claims counts connections and dials.
+func (s *Server) claims() int64 {
+	n := int64(0)
+	for i := range s.cells {
+		n += s.cells[i].conns.Load() + s.cells[i].dialing.Load()
+	}
+	return n
+}
+
+// claim counts a dial on the server, or tells that it is full. limit 0: never full.
+func (s *Server) claim(loop, limit int) bool {
+	if limit > 0 {
+		// All loops that add take the lock, so the sum cannot grow between reading and adding;
+		// that it may fall meanwhile only makes the answer cautious.
+		s.limit.Lock()
+		defer s.limit.Unlock()
+		if s.claims() >= int64(limit) {
+			return false
+		}
+	}
+	s.cells[loop].dialing.Add(1)
+	return true
+}
+
+// hashString is FNV-1a, finished by mix so that near strings do not give near hashes.
+func hashString(s string) uint64 {
+	h := uint64(14695981039346656037)
+	for i := range len(s) {
+		h = (h ^ uint64(s[i])) * 1099511628211
+	}
+	return mix(h)
+}
+
+// HashBytes gives a key for SourceHash from a client's address (4 or 16 bytes).
+func HashBytes(b []byte) uint64 {
+	h := uint64(14695981039346656037)
+	for _, c := range b {
+		h = (h ^ uint64(c)) * 1099511628211
+	}
+	return mix(h)
+}
+
+// mix is the finalizer of SplitMix64.
+func mix(x uint64) uint64 {
+	x ^= x >> 30
+	x *= 0xbf58476d1ce4e5b9
+	x ^= x >> 27
+	x *= 0x94d049bb133111eb
+	return x ^ x>>31
+}

@@ -1,0 +1,397 @@
+package proxy
+
+import (
+	"maps"
+	"reflect"
+	"slices"
+	"sync/atomic"
+	"time"
+)
+
+// Snapshot is one immutable picture of all services. Everything reachable from it is never written again,
+// but for the counters in Server and Live.
+type Snapshot struct {
+	Revision uint64
+	Frozen   *Freeze
+	Services []*Service // in the file's order
+	Groups   map[string][]string
+
+	// index is shared by all snapshots between two reloads, so that a swap costs the copy of one slice
+	// of pointers, however many services and listeners there are.
+	index *index
+}
+
+// index finds services by name and by listener.
+type index struct {
+	byName    map[string]int       // service → position in Services
+	listeners []int                // listener slot → position in Services, or -1: slot not in use
+	slots     map[ListenSpec][]int // address → slots (a port 0 may be listed several times)
+	specs     []ListenSpec         // slot → address
+	loops     int                  // how many loops count
+}
+
+// Freeze says since when, by whom and why nothing may change.
+type Freeze struct {
+	Since  time.Time `json:"since"`
+	By     string    `json:"by"`
+	Reason string    `json:"reason,omitempty"`
+}
+
+// Hold lets new work wait at the door.
+type Hold struct {
+	Since  time.Time     `json:"since"`
+	Until  time.Time     `json:"until"` // wall time, so that it survives a restart; the running door counts on the monotonic clock
+	Wait   time.Duration `json:"wait"`  // the longest one client waits
+	By     string        `json:"by,omitempty"`
+	Reason string        `json:"reason,omitempty"`
+}
+
+// Maintenance lets the door itself answer new work.
+type Maintenance struct {
+	Since  time.Time `json:"since"`
+	Until  time.Time `json:"until,omitzero"` // zero: until it is switched off
+	Soft   bool      `json:"soft,omitempty"`
+	By     string    `json:"by,omitempty"`
+	Reason string    `json:"reason,omitempty"`
+}
+
+// Service is one service in a snapshot.
+type Service struct {
+	Spec        *ServiceSpec
+	Live        *Live
+	Pools       []*Pool
+	Active      *Pool     // one of Pools
+	Previous    string    // the pool that was active before; "": none
+	Since       time.Time // since when Active is
+	Hold        *Hold
+	Maintenance *Maintenance
+
+	// SteerRev is the revision that last changed where new work of this service goes. Loops compare it
+	// with what they last saw to tell the first start after a change.
+	SteerRev uint64
+}
+
+// Live is what loops count on a service; it outlives snapshots.
+type Live struct {
+	Name  string
+	held  atomic.Int64 // clients waiting at the door, all loops; written only when a service is held or full
+	cells []serviceCell
+}
+
+// serviceCell is one loop's own state of a service. The plain fields are touched on that loop only; the
+// atomic ones may be read by anyone.
+type serviceCell struct {
+	cursor    uint32 // of RoundRobin, and where LeastConnections begins, so that ties go round
+	steerRev  uint64 // Service.SteerRev at the last look
+	first     int64  // Clock instant of the first start since steerRev; 0: none yet
+	resteered int    // dials taken back since steerRev
+	released  int    // clients let in from a hold since steerRev
+
+	accepted   atomic.Uint64
+	refused    atomic.Uint64 // answered by the door: maintenance, no server
+	overflowed atomic.Uint64 // answered by the door: too many held
+	expired    atomic.Uint64 // answered by the door: waited too long in a hold
+	heldTotal  atomic.Uint64
+	malformed  atomic.Uint64 // no valid PROXY header
+	_          [40]byte
+}
+
+// Pool is a named set of servers in a snapshot.
+type Pool struct {
+	Name    string
+	Members []Member
+
+	// order is one round of smooth weighted round robin over the members that take new work, as
+	// positions in Members. Built once a change, so that a claim is one look-up however many servers
+	// there are.
+	order   []uint16
+	ready   []uint16 // members that take new work
+	uniform bool     // their weights are all the same
+	at      map[*Server]int
+}
+
+// Member is a server in a pool with what applies to it in this snapshot.
+type Member struct {
+	*Server
+	Weight  int  // 0..256
+	Max     int  // 0: no limit
+	Drained bool // sealed by `turnout drain`
+}
+
+// Gives tells whether the member may be given new work when its pool is active.
+func (m *Member) Gives() bool { return !m.Drained && m.Weight > 0 }
+
+// newPool makes a pool of members, with its round robin order.
+func newPool(name string, members []Member) *Pool {
+	p := &Pool{Name: name, Members: members, uniform: true, at: make(map[*Server]int, len(members))}
+	for i := range members {
+		p.at[members[i].Server] = i
+		if members[i].Gives() {
+			p.ready = append(p.ready, uint16(i))
+			p.uniform = p.uniform && members[i].Weight == members[p.ready[0]].Weight
+		}
+	}
+	p.order = smoothOrder(members, p.ready)
+	return p
+}
+
+// smoothOrder is one round of smooth weighted round robin: at each step every member gains its weight, the
+// one with the most is picked and pays the sum of all weights. Equal weights give a plain round.
+func smoothOrder(members []Member, ready []uint16) []uint16 {
+	sum, gcd := 0, 0
+	for _, i := range ready {
+		sum += members[i].Weight
+		gcd = greatest(gcd, members[i].Weight)
+	}
+	if sum == 0 {
+		return nil
+	}
+	if sum == gcd*len(ready) { // all weights are the same: the round is the list
+		return ready
+	}
+	sum /= gcd
+	order := make([]uint16, 0, sum)
+	credit := make([]int, len(ready))
+	for range sum {
+		best := 0
+		for k, i := range ready {
+			credit[k] += members[i].Weight / gcd
+			if credit[k] > credit[best] {
+				best = k
+			}
+		}
+		credit[best] -= sum
+		order = append(order, ready[best])
+	}
+	return order
+}
+
+func greatest(a, b int) int {
+	for b != 0 {
+		a, b = b, a%b
+	}
+	return a
+}
+
+// gives tells whether the pool gives new work to the server.
+func (p *Pool) gives(s *Server) bool {
+	i, ok := p.at[s]
+	return ok && p.Members[i].Gives()
+}
+
+// Connections on all servers of the pool.
+func (p *Pool) Connections() int {
+	n := 0
+	for i := range p.Members {
+		n += p.Members[i].Connections()
+	}
+	return n
+}
+
+// Servers of the pool.
+func (p *Pool) Servers() []*Server {
+	out := make([]*Server, len(p.Members))
+	for i := range p.Members {
+		out[i] = p.Members[i].Server
+	}
+	return out
+}
+
+// Gives tells whether new work of the service goes to the server now.
+func (s *Service) Gives(srv *Server) bool {
+	return s.Hold == nil && s.Maintenance == nil && s.Active.gives(srv)
+}
+
+// Pool finds a pool by name.
+func (s *Service) Pool(name string) *Pool {
+	for _, p := range s.Pools {
+		if p.Name == name {
+			return p
+		}
+	}
+	return nil
+}
+
+// Connections on all servers of the service.
+func (s *Service) Connections() int {
+	n := 0
+	for _, p := range s.Pools {
+		n += p.Connections()
+	}
+	return n
+}
+
+// Held is the number of clients waiting at the door.
+func (s *Service) Held() int { return int(s.Live.held.Load()) }
+
+// ServiceCounts is a reading of what the loops count on a service, since the door started.
+type ServiceCounts struct {
+	Accepted, Refused, Overflowed, Expired, HeldTotal, Malformed uint64
+}
+
+// Counts reads what all loops count on the service.
+func (s *Service) Counts() ServiceCounts {
+	var n ServiceCounts
+	for i := range s.Live.cells {
+		c := &s.Live.cells[i]
+		n.Accepted += c.accepted.Load()
+		n.Refused += c.refused.Load()
+		n.Overflowed += c.overflowed.Load()
+		n.Expired += c.expired.Load()
+		n.HeldTotal += c.heldTotal.Load()
+		n.Malformed += c.malformed.Load()
+	}
+	return n
+}
+
+// Service finds a service by name.
+func (s *Snapshot) Service(name string) *Service {
+	if i, ok := s.index.byName[name]; ok {
+		return s.Services[i]
+	}
+	return nil
+}
+
+// At is the service that a listener slot leads to, or nil.
+func (s *Snapshot) At(slot int) *Service {
+	if i := s.index.listeners[slot]; i >= 0 {
+		return s.Services[i]
+	}
+	return nil
+}
+
+// Listeners calls f for each listener slot in use.
+func (s *Snapshot) Listeners(f func(slot int, spec ListenSpec, svc *Service)) {
+	for slot, at := range s.index.listeners {
+		if at >= 0 {
+			f(slot, s.index.specs[slot], s.Services[at])
+		}
+	}
+}
+
+// with returns the next snapshot: the same but for the services given, which replace those of their name.
+func (s *Snapshot) with(changed ...*Service) *Snapshot {
+	next := *s
+	next.Revision++
+	next.Services = slices.Clone(s.Services)
+	for _, svc := range changed {
+		next.Services[s.index.byName[svc.Spec.Name]] = svc
+	}
+	return &next
+}
+
+// build makes a snapshot from what the file declares and what the journal remembers. old may be nil; what
+// it has of servers, counters and listener slots is kept. It does not look at whether the change is wise.
+func build(spec *Spec, mem *Memory, old *Snapshot, loops int) *Snapshot {
+	s := &Snapshot{Revision: mem.Revision, Frozen: mem.Frozen, Groups: maps.Clone(spec.Groups)}
+	ix := &index{byName: make(map[string]int, len(spec.Services)), slots: map[ListenSpec][]int{}, loops: loops}
+	if old != nil {
+		ix.specs = slices.Clone(old.index.specs)
+		ix.listeners = make([]int, len(old.index.listeners))
+		for i := range ix.listeners {
+			ix.listeners[i] = -1
+		}
+	}
+	s.index = ix
+	for i := range spec.Services {
+		sp := &spec.Services[i]
+		var was *Service
+		if old != nil {
+			was = old.Service(sp.Name)
+		}
+		svc := was
+		if was == nil || !reflect.DeepEqual(was.Spec, sp) { // a service that stays as it was stays the same value
+			svc = buildService(sp, mem.Services[sp.Name], was, loops)
+			svc.SteerRev = s.Revision
+		}
+		ix.byName[sp.Name] = i
+		s.Services = append(s.Services, svc)
+		taken := map[ListenSpec]int{}
+		for _, l := range sp.Listen {
+			slot := ix.slot(old, l, sp.Name, taken)
+			ix.listeners[slot] = i
+			ix.slots[l] = append(ix.slots[l], slot)
+		}
+	}
+	return s
+}
+
+// slot finds the listener slot that had the address in the old snapshot, or takes a new one. A port 0 can
+// be listed by several services: each keeps the slot it had itself.
+func (ix *index) slot(old *Snapshot, l ListenSpec, service string, taken map[ListenSpec]int) int {
+	if old != nil {
+		var own, others []int
+		for _, slot := range old.index.slots[l] {
+			if old.Services[old.index.listeners[slot]].Spec.Name == service {
+				own = append(own, slot)
+			} else if !anyPort(l) {
+				others = append(others, slot)
+			}
+		}
+		if had := append(own, others...); taken[l] < len(had) {
+			taken[l]++
+			return had[taken[l]-1]
+		}
+	}
+	taken[l]++
+	ix.listeners = append(ix.listeners, -1)
+	ix.specs = append(ix.specs, l)
+	return len(ix.listeners) - 1
+}
+
+// anyPort tells whether the address lets the kernel choose the port.
+func anyPort(l ListenSpec) bool {
+	n := len(l.Address)
+	return l.Network == NetTCP && n > 1 && l.Address[n-2:] == ":0"
+}
+
+func buildService(sp *ServiceSpec, mem *ServiceMemory, was *Service, loops int) *Service {
+	svc := &Service{Spec: sp, Since: time.Now()}
+	if was != nil {
+		svc.Live, svc.Since = was.Live, was.Since
+	} else {
+		svc.Live = &Live{Name: sp.Name, cells: make([]serviceCell, loops)}
+	}
+	for i := range sp.Pools {
+		svc.Pools = append(svc.Pools, buildPool(sp.Name, &sp.Pools[i], mem, was, loops))
+	}
+	svc.Active = svc.Pool(sp.Active)
+	if mem == nil {
+		return svc
+	}
+	if p := svc.Pool(mem.Active); p != nil {
+		svc.Active = p
+	}
+	if !mem.Since.IsZero() {
+		svc.Since = mem.Since
+	}
+	svc.Previous, svc.Hold, svc.Maintenance = mem.Previous, mem.Hold, mem.Maintenance
+	return svc
+}
+
+func buildPool(service string, sp *PoolSpec, mem *ServiceMemory, was *Service, loops int) *Pool {
+	var had map[string]*Server
+	if was != nil {
+		if p := was.Pool(sp.Name); p != nil {
+			had = make(map[string]*Server, len(p.Members))
+			for i := range p.Members {
+				had[p.Members[i].Name] = p.Members[i].Server
+			}
+		}
+	}
+	members := make([]Member, len(sp.Servers))
+	for i, srv := range sp.Servers {
+		s := had[srv.Name]
+		if s == nil || s.Address != srv.Address {
+			s = newServer(service, sp.Name, srv, loops)
+		}
+		members[i] = Member{Server: s, Weight: srv.Weight, Max: srv.MaxConnections}
+		if m := mem.server(sp.Name, srv.Name); m != nil {
+			members[i].Drained = m.Drained
+			if m.Weight != nil {
+				members[i].Weight = *m.Weight
+			}
+		}
+	}
+	return newPool(sp.Name, members)
+}

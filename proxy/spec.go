@@ -1,0 +1,125 @@
+package proxy
+
+import "time"
+
+// Spec is what the configuration file declares: services, pools, policy. It is built once by package
+// config, already checked, and never changed afterwards. What the journal remembers (active pool, server
+// states, holds) is in Memory; a Snapshot is made of both.
+type Spec struct {
+	Services []ServiceSpec       // in the file's order; names are unique
+	Groups   map[string][]string // group name → names of services; no group has a service's name
+}
+
+// Mode says what a service carries.
+type Mode string
+
+// Modes of a service.
+const (
+	TCP Mode = "tcp"
+)
+
+// Balance says how a server is chosen inside the active pool.
+type Balance string
+
+// Ways of balancing.
+const (
+	RoundRobin       Balance = "round_robin"       // smooth weighted round robin; the default
+	LeastConnections Balance = "least_connections" // fewest connections per weight
+	SourceHash       Balance = "source_hash"       // rendezvous hash of the client's address: removing one server moves only its share
+)
+
+// Then says what becomes of connections that a drain still has at its deadline.
+type Then string
+
+// Ends of a drain.
+const (
+	ThenClose Then = "close" // cut them, idle ones first, never in the middle of an answer while that can be helped
+	ThenKeep  Then = "keep"  // leave them until they end by themselves
+)
+
+// Listener networks, as in ListenSpec.Network.
+const (
+	NetTCP     = "tcp"     // Address is host:port; an empty host is every address, IPv4 and IPv6
+	NetUnix    = "unix"    // Address is a path
+	NetSystemd = "systemd" // Address is a FileDescriptorName= of a socket unit
+)
+
+// ListenSpec is one address a service listens on. It is comparable: two equal values are one listener,
+// which a reload keeps open.
+type ListenSpec struct {
+	Network string // NetTCP, NetUnix or NetSystemd
+	Address string
+}
+
+// String is the form used in the configuration file: host:port, unix:/path or systemd:NAME.
+func (l ListenSpec) String() string {
+	if l.Network == NetTCP {
+		return l.Address
+	}
+	return l.Network + ":" + l.Address
+}
+
+// ServiceSpec declares one service. All durations are positive unless said otherwise.
+type ServiceSpec struct {
+	Name          string
+	Mode          Mode
+	Listen        []ListenSpec
+	Pools         []PoolSpec // in the file's order; at least one
+	Active        string     // the pool that is active the first time; afterwards Memory wins
+	Exclusive     bool       // every swap of this service is exclusive (P4)
+	Balance       Balance
+	Drain         DrainSpec
+	Hold          HoldSpec
+	ProxyProtocol ProxyProtocolSpec
+	Timeouts      TimeoutSpec
+	AccessLog     bool // one log line per ended connection
+}
+
+// PoolSpec declares a named set of servers.
+type PoolSpec struct {
+	Name    string
+	Servers []ServerSpec // at least one; names are unique within the pool
+}
+
+// ServerSpec declares one server.
+type ServerSpec struct {
+	Name           string // default: the address
+	Address        string // host:port or unix:/path; a host name is resolved by package config's caller, see Resolve
+	Weight         int    // 0..256; 0: no new connections by balancing; default 1
+	MaxConnections int    // 0: no limit
+}
+
+// DrainSpec is the default policy of a drain.
+type DrainSpec struct {
+	Timeout time.Duration // default 30s
+	Then    Then          // default ThenClose
+}
+
+// HoldSpec bounds a hold.
+type HoldSpec struct {
+	Timeout time.Duration // the longest a client waits at the door before it gets the explicit answer; default 30s
+	Max     int           // the most clients waiting at once; the next one gets the explicit answer; default 10000
+}
+
+// ProxyVersion is a version of the PROXY protocol.
+type ProxyVersion string
+
+// Versions of the PROXY protocol that a service can send.
+const (
+	ProxyOff ProxyVersion = "off"
+	ProxyV1  ProxyVersion = "v1"
+	ProxyV2  ProxyVersion = "v2"
+)
+
+// ProxyProtocolSpec says whether clients must announce themselves by a PROXY header, and whether servers
+// are sent one. https://www.haproxy.org/download/1.8/doc/proxy-protocol.txt
+type ProxyProtocolSpec struct {
+	Accept bool // every client must begin with a v1 or v2 header; anything else is closed
+	Send   ProxyVersion
+}
+
+// TimeoutSpec holds the deadlines of a connection.
+type TimeoutSpec struct {
+	Connect time.Duration // for one dial, then the next server is tried; also the time a client has to send its PROXY header; default 3s
+	Idle    time.Duration // a connection without a byte either way for so long is closed; 0: never; default 1h
+}

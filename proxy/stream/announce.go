@@ -1,0 +1,65 @@
+package stream
+
+import (
+	"syscall"
+
+	"github.com/turnout-proxy/turnout/proxy/loop"
+)
+
+// announcement is what a client's PROXY header said, kept for sending it on to the server.
+type announcement struct {
+	src, dst loop.Addr
+}
+
+// announce reads a client's PROXY header: all of it and not one byte more. What does not begin with a valid
+// header is closed.
+func (w *worker) announce(slot uint32, c *conn, _ loop.Events) {
+	buf := w.loop.Buffer()[:maxProxyHeader]
+	n, err := loop.Peek(int(c.fd[client]), buf)
+	if err == syscall.EAGAIN {
+		return
+	}
+	h, perr := parseProxyHeader(buf[:n])
+	switch {
+	case err != 0 || n == 0:
+		w.malformed(slot, c)
+	case perr == errShortHeader && n < maxProxyHeader:
+		// The rest comes with another event.
+	case perr != nil:
+		w.malformed(slot, c)
+	default:
+		if _, err := loop.Recv(int(c.fd[client]), buf[:h.length]); err != 0 {
+			w.malformed(slot, c)
+			return
+		}
+		if h.src.IsValid() {
+			c.peer = h.src
+			w.announced[slot] = announcement{h.src, h.dst}
+			c.flags |= announced
+		}
+		w.timers.Cancel(slot)
+		c.state = steering
+		w.steer(slot, c)
+	}
+}
+
+func (w *worker) malformed(slot uint32, c *conn) {
+	if svc := w.sw.Current().At(int(c.listener)); svc != nil {
+		w.claims.Malformed(svc)
+	}
+	w.end(slot, c, endMalformed)
+}
+
+// proxyHeader appends the header that tells the server who the client is.
+func (w *worker) proxyHeader(b []byte, slot uint32, c *conn, v2 bool) []byte {
+	a, ok := w.announced[slot]
+	if !ok {
+		var own loop.Sockaddr
+		_ = loop.Getsockname(int(c.fd[client]), &own) // without it the header says "unknown"
+		a = announcement{c.peer, own.Addr()}
+	}
+	if v2 {
+		return appendProxyV2(b, a.src, a.dst)
+	}
+	return appendProxyV1(b, a.src, a.dst)
+}

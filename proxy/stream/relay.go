@@ -1,0 +1,227 @@
+package stream
+
+import (
+	"syscall"
+
+	"github.com/turnout-proxy/turnout/proxy"
+	"github.com/turnout-proxy/turnout/proxy/loop"
+)
+
+// pumpRounds is how many buffers one direction carries before others get their turn.
+const pumpRounds = 8
+
+// relay takes an event of one side of a started connection.
+func (w *worker) relay(slot uint32, c *conn, side int, ev loop.Events) {
+	h := &c.half[side]
+	if ev&(loop.In|loop.RDHUP|loop.Hup|loop.Err) != 0 {
+		h.state |= readable
+		if ev&(loop.RDHUP|loop.Hup|loop.Err) != 0 {
+			// Edge-triggered: no further event will come for what is already there, so a short
+			// read no longer means "nothing left"; only the end or EAGAIN does.
+			h.state |= hup
+		}
+	}
+	if other := &c.half[1-side]; ev&loop.Out != 0 && (other.pending() || other.is(broken)) {
+		if !w.pump(slot, c, 1-side) {
+			return
+		}
+	}
+	if h.is(readable) || ev == 0 {
+		w.pump(slot, c, side)
+	}
+}
+
+// pump carries what side s has to the other side, until there is nothing more to read, or the other side
+// takes no more, or it is others' turn. It returns false if the connection has ended, or waits to be reset.
+func (w *worker) pump(slot uint32, c *conn, s int) bool {
+	h := &c.half[s]
+	for round := 0; ; round++ {
+		if h.pending() {
+			if done, alive := w.flush(slot, c, s); !alive || !done {
+				return alive
+			}
+		}
+		switch {
+		case h.is(dead):
+			return true
+		case h.is(broken):
+			return w.reset(slot, c, 1-s)
+		case h.is(eof):
+			return w.ended(slot, c, s)
+		case !h.is(readable):
+			return true
+		case round == pumpRounds:
+			w.loop.Again(w.token(slot, uint8(s)))
+			return true
+		case h.streak >= bulkAfter:
+			if alive := w.bulk(slot, c, s); !alive {
+				return false
+			}
+			continue
+		}
+		buf := w.loop.Buffer()
+		n, err := loop.Recv(int(c.fd[s]), buf)
+		switch {
+		case err == syscall.EAGAIN:
+			h.state &^= readable
+			return w.rested(slot, c, s)
+		case err != 0:
+			h.state |= broken
+			continue
+		case n == 0:
+			h.state |= eof
+			continue
+		}
+		if n == len(buf) {
+			h.streak++
+		} else {
+			h.streak = 0
+			if !h.is(hup) {
+				h.state &^= readable
+			}
+		}
+		if !w.forward(slot, c, s, buf[:n]) {
+			return false
+		}
+		if !h.is(readable) && !h.pending() {
+			return w.rested(slot, c, s)
+		}
+	}
+}
+
+// forward writes bytes that came from side s (or are sent in its name) to the other side; what does not fit
+// is kept in a block. It returns false if the connection has ended.
+func (w *worker) forward(slot uint32, c *conn, s int, b []byte) bool {
+	h := &c.half[s]
+	w.carried(c, s, len(b))
+	n := 0
+	if !h.pending() {
+		var err syscall.Errno
+		n, err = loop.Send(int(c.fd[1-s]), b)
+		switch err {
+		case 0:
+		case syscall.EAGAIN:
+			n = 0
+		default:
+			return w.unwritable(slot, c, s)
+		}
+	}
+	if n < len(b) {
+		// pump reads nothing while bytes are pending, so there is a block at most.
+		h.buf = w.loop.GetBuf(len(b) - n)
+		h.off, h.end = 0, int32(copy(w.loop.Bytes(h.buf), b[n:]))
+	}
+	return true
+}
+
+// carried counts bytes that were read from side s.
+func (w *worker) carried(c *conn, s, n int) {
+	c.last, c.lastSide = w.loop.Now(), uint8(s)
+	c.half[s].carried += uint64(n)
+	srv := w.targets[c.target].server
+	if s == client {
+		w.claims.Carried(srv, n, 0)
+	} else {
+		w.claims.Carried(srv, 0, n)
+	}
+}
+
+// flush writes pending bytes that came from side s. done: none are left. alive: false if the connection has
+// ended.
+func (w *worker) flush(slot uint32, c *conn, s int) (done, alive bool) {
+	h := &c.half[s]
+	if h.piped > 0 {
+		return w.flushPipe(slot, c, s)
+	}
+	n, err := loop.Send(int(c.fd[1-s]), w.loop.Bytes(h.buf)[h.off:h.end])
+	switch err {
+	case 0:
+	case syscall.EAGAIN:
+		return false, true
+	default:
+		return false, w.unwritable(slot, c, s)
+	}
+	c.last = w.loop.Now()
+	if h.off += int32(n); h.off < h.end {
+		return false, true
+	}
+	w.dropBuf(h)
+	return true, true
+}
+
+func (w *worker) dropBuf(h *half) {
+	w.loop.PutBuf(h.buf)
+	h.buf, h.off, h.end = loop.NoBuf, 0, 0
+}
+
+// unwritable is a side that takes no more bytes: it was reset, or has closed. What it sent before that is
+// still carried; then its end or its reset is.
+func (w *worker) unwritable(slot uint32, c *conn, s int) bool {
+	h := &c.half[s]
+	h.state |= dead
+	w.drop(c, s)
+	back := &c.half[1-s]
+	back.state |= readable | hup
+	return w.pump(slot, c, 1-s)
+}
+
+// drop forgets pending bytes that came from side s.
+func (w *worker) drop(c *conn, s int) {
+	h := &c.half[s]
+	if h.buf != loop.NoBuf {
+		w.dropBuf(h)
+	}
+	if h.is(piping) {
+		w.loop.DropPipe(h.pipe)
+		h.piped = 0
+		h.state &^= piping
+	}
+}
+
+// ended carries the end of side s, and ends the connection when both sides have.
+func (w *worker) ended(slot uint32, c *conn, s int) bool {
+	h, back := &c.half[s], &c.half[1-s]
+	if back.is(dead) {
+		// Side s refused bytes and now shows its end: it was reset, and that is what the other side gets.
+		return w.reset(slot, c, 1-s)
+	}
+	if !h.is(finSent) {
+		h.state |= finSent
+		h.state &^= readable
+		if !back.is(finSent) { // else both are closed right now
+			_ = loop.Shutdown(int(c.fd[1-s]), loop.ShutWrite)
+		}
+	}
+	if back.is(finSent) {
+		w.end(slot, c, endDone)
+		return false
+	}
+	return true
+}
+
+// rested is the moment at which everything that side s has said so far is carried.
+func (w *worker) rested(slot uint32, c *conn, s int) bool {
+	if c.flags&afterAnswer != 0 && s == server && w.quiet(c, 0) {
+		w.end(slot, c, endCut)
+		return false
+	}
+	return true
+}
+
+// rest sets the idle timer. It is set once and looks at conn.last when it fires, so that a byte costs no timer.
+func (w *worker) rest(slot uint32, c *conn, svc *proxy.Service) {
+	if svc == nil || svc.Spec.Timeouts.Idle <= 0 {
+		w.timers.Cancel(slot)
+		return
+	}
+	w.timers.Set(slot, c.last+int64(svc.Spec.Timeouts.Idle))
+}
+
+func (w *worker) idle(slot uint32, c *conn) {
+	svc := w.sw.Current().At(int(c.listener))
+	if svc != nil && svc.Spec.Timeouts.Idle > 0 && w.loop.Now() >= c.last+int64(svc.Spec.Timeouts.Idle) {
+		w.end(slot, c, endIdle)
+		return
+	}
+	w.rest(slot, c, svc)
+}

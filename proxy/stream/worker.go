@@ -1,0 +1,188 @@
+package stream
+
+import (
+	"github.com/turnout-proxy/turnout/proxy"
+	"github.com/turnout-proxy/turnout/proxy/loop"
+)
+
+// Kinds of tokens.
+const (
+	kindListener = 1 // slot: listener slot
+	kindConn     = 2 // slot: connection; side: client or server
+)
+
+// Sides of a connection.
+const (
+	client = 0
+	server = 1
+)
+
+// state says which step a connection is in, and so what its timer means and who owns its list links.
+type state uint8
+
+const (
+	steering   state = iota // between two steps, within one call; in no list, no timer
+	announcing              // the client's PROXY header is awaited; timer: connect timeout
+	waiting                 // at the door, in a queue; timer: the end of its waiting, or the next try
+	starved                 // no descriptor or port was to be had for a dial; timer: the next try
+	dialing                 // in the dial list; timer: connect timeout
+	relaying                // started, in its target's list; timer: idle
+	resetting               // the other side is gone: the reset waits for the last bytes to be acknowledged; timer: next look
+)
+
+// none ends a list of slots.
+const none = ^uint32(0)
+
+// conn is one client's connection and what belongs to it. It has no pointers, so that the collector passes
+// the slabs by.
+type conn struct {
+	fd         [2]int32 // client's and server's; -1: none
+	half       [2]half  // half[s]: the bytes that come from side s
+	rev        uint64   // of the snapshot its claim was made from
+	tried      proxy.Tried
+	began      int64 // accepted
+	last       int64 // when a byte last moved
+	until      int64 // waiting, starved: when that ends
+	next, prev uint32
+	peer       loop.Addr // the client's, as it announced itself or as accepted
+	listener   int32     // slot
+	target     int32     // in worker.targets; -1: none
+	queue      int32     // in worker.queues; -1: none
+	position   int32     // of the claimed server in its pool
+	state      state
+	flags      flags
+	lastSide   uint8 // where the last byte came from
+}
+
+type flags uint8
+
+const (
+	watched     flags = 1 << iota // the client's descriptor is registered
+	pouring                       // let in from a queue, which counts it until its dial has ended
+	afterAnswer                   // to be closed after the server's next answer (proxy.CutAfterAnswer)
+	retryDial                     // a Unix socket's backlog was full: the timer dials again
+	announced                     // worker.announced has its addresses
+)
+
+// half is one direction of a connection: from side s to the other one.
+type half struct {
+	carried  uint64
+	buf      int32 // block with bytes that could not be written yet; loop.NoBuf: none
+	off, end int32 // of these bytes in the block
+	pipe     loop.Pipe
+	piped    int32 // bytes in the pipe
+	streak   uint8 // full buffers in a row, up to bulkAfter
+	state    halfState
+}
+
+type halfState uint8
+
+const (
+	readable  halfState = 1 << iota // there may be something to read
+	hup                             // the peer has ended or broken: read until the end shows, whatever is short
+	eof                             // the end was read
+	finSent                         // and carried to the other side
+	broken                          // side s was reset: the other side is to be reset when all is carried
+	dead                            // the other side takes no more bytes: nothing is read any more
+	piping                          // pipe is held
+	gathering                       // SO_RCVLOWAT is raised
+)
+
+func (h *half) is(s halfState) bool { return h.state&s != 0 }
+
+// pending tells whether bytes read are not written yet.
+func (h *half) pending() bool { return h.end > h.off || h.piped > 0 }
+
+// worker is one loop's part of the plane. Everything in it belongs to the loop.
+type worker struct {
+	plane     *Plane
+	loop      *loop.Loop
+	sw        *proxy.Switch
+	claims    *proxy.Claimer
+	conns     loop.Slab[conn]
+	timers    *loop.Wheel    // of conns
+	pauses    *loop.Wheel    // of listeners that rest because descriptors ran out
+	listeners map[uint32]int // slot → descriptor
+	targets   []target
+	targetOf  map[*proxy.Server]int32
+	queues    []queue
+	queueOf   map[*proxy.Live]int32
+	dials     uint32 // list of dialing conns
+	announced map[uint32]announcement
+}
+
+func newWorker(p *Plane, l *loop.Loop) *worker {
+	w := &worker{plane: p, loop: l, sw: p.sw, claims: p.sw.Claimer(l.ID()), dials: none,
+		listeners: map[uint32]int{}, targetOf: map[*proxy.Server]int32{}, queueOf: map[*proxy.Live]int32{}, announced: map[uint32]announcement{}}
+	w.timers = l.NewWheel(w.timer)
+	w.pauses = l.NewWheel(w.resume)
+	l.Handle(kindListener, w.accept)
+	l.Handle(kindConn, w.event)
+	return w
+}
+
+func (w *worker) token(slot uint32, side uint8) loop.Token {
+	return loop.MakeToken(kindConn, w.conns.Gen(slot), slot, side)
+}
+
+// event is where each event of a connection comes in.
+func (w *worker) event(t loop.Token, ev loop.Events) {
+	slot := t.Slot()
+	if !w.conns.Check(slot, t.Gen()) {
+		return // ended earlier in this batch
+	}
+	c := w.conns.Get(slot)
+	switch c.state {
+	case relaying:
+		w.relay(slot, c, int(t.Side()), ev)
+	case dialing:
+		if t.Side() == server {
+			w.dialed(slot, c, ev)
+		}
+	case waiting:
+		w.lookForLeaving(slot, c, ev)
+	case announcing:
+		w.announce(slot, c, ev)
+	}
+}
+
+// timer is where each timer of a connection comes in.
+func (w *worker) timer(slot uint32) {
+	c := w.conns.Get(slot)
+	switch c.state {
+	case relaying:
+		w.idle(slot, c)
+	case dialing:
+		w.dialTimer(slot, c)
+	case waiting:
+		w.waited(slot, c)
+	case starved:
+		w.unstarve(slot, c)
+	case announcing:
+		w.malformed(slot, c)
+	case resetting:
+		w.resetSoon(slot, c)
+	}
+}
+
+// link puts a connection at the head of a list; unlink takes it out of the one it is in. The links are in
+// use for one list at a time: the dial list, a target's, or (as a queue, with a tail) one of waiting.
+func (w *worker) link(head *uint32, slot uint32, c *conn) {
+	c.next, c.prev = *head, none
+	if *head != none {
+		w.conns.Get(*head).prev = slot
+	}
+	*head = slot
+}
+
+func (w *worker) unlink(head *uint32, c *conn) {
+	if c.prev != none {
+		w.conns.Get(c.prev).next = c.next
+	} else {
+		*head = c.next
+	}
+	if c.next != none {
+		w.conns.Get(c.next).prev = c.prev
+	}
+	c.next, c.prev = none, none
+}

@@ -1,0 +1,617 @@
+package proxy
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+// Plane carries the bytes of connections. A Switch calls it with Switch.mu held, one call at a time; calls
+// may be made from any goroutine but a loop's.
+type Plane interface {
+	// Prepare does what may fail for a snapshot that is not in force yet: it opens listeners that are
+	// new. Exactly one of Commit and Abort follows.
+	Prepare(next *Snapshot) (Prepared, error)
+	// Quiet makes every loop pass a quiet point (see the package doc) and returns when all have. There a
+	// loop takes back dials to servers that the snapshot in force gives nothing to, and lets in clients
+	// that wait though their service is no longer held. It returns the sum of the loops' tallies of the
+	// services named.
+	Quiet(services []string) map[string]Tally
+	// Cut ends connections of the servers on every loop, as far as how allows, and returns at once.
+	Cut(servers []*Server, how Cut)
+}
+
+// Prepared is a change that a Plane is ready for.
+type Prepared interface {
+	Commit() // accept on new listeners, close those no longer used; after the snapshot was stored
+	Abort()  // close what Prepare opened
+}
+
+// Cut says which connections end.
+type Cut uint8
+
+// Ways of cutting, from the gentlest on.
+const (
+	CutIdle        Cut = iota // those on which nothing has moved for a moment and nothing is under way
+	CutAfterAnswer            // from now on, each when its server's bytes have just been carried whole
+	CutNow                    // all
+)
+
+// Journal makes changes durable; config/journal is one.
+type Journal interface {
+	// Append returns when the record is durable.
+	Append(payload []byte) error
+	// AppendLazy adds a record that becomes durable with the next Append or Close.
+	AppendLazy(payload []byte) error
+	NeedsCompaction() bool
+	Compact(checkpoint []byte) error
+}
+
+// Options of a Switch.
+type Options struct {
+	Loops   int
+	Journal Journal
+	Plane   Plane
+	// Probe tells whether a server can be reached: the gate of a swap. It must end when ctx does.
+	Probe func(ctx context.Context, s *Server) error
+	// Warn is told what an operator should know of and no caller is there for. May be nil.
+	Warn func(msg string, err error)
+}
+
+// Switch holds the snapshot in force and is the only way to change it. It is safe for concurrent use.
+type Switch struct {
+	// cur is the only thing a connection reads. Writers hold mu.
+	//
+	// Invariant: what cur points to is never written again, and revisions only grow. So two loads that
+	// give the same pointer had no change between them, which is what Claimer.Start relies on.
+	cur atomic.Pointer[Snapshot]
+
+	opt Options
+	ops operations
+	hub hub
+
+	mu      sync.Mutex
+	seq     uint64                 // of the last journal record
+	busy    map[string]*Operation  // services with a swap under way, up to its commit
+	drains  map[*drain]struct{}    // going on
+	timers  map[string]*time.Timer // service → next deadline of a hold or maintenance
+	stopped bool
+
+	reloads       atomic.Uint64
+	journalErrors atomic.Uint64
+	tallies       tallies
+}
+
+// tallies counts the outcomes of changes, for metrics.
+type tallies struct {
+	mu       sync.Mutex
+	swaps    map[Outcome]uint64
+	overlap  map[string]time.Duration // service → overlap of its last swap
+	lastSwap map[string]time.Time
+}
+
+// New makes a Switch from what the file declares and what the journal remembers. The plane is opened with
+// Start.
+func New(spec *Spec, mem *Memory, opt Options) *Switch {
+	s := &Switch{opt: opt, busy: map[string]*Operation{}, drains: map[*drain]struct{}{}, timers: map[string]*time.Timer{}}
+	s.tallies = tallies{swaps: map[Outcome]uint64{}, overlap: map[string]time.Duration{}, lastSwap: map[string]time.Time{}}
+	if s.opt.Warn == nil {
+		s.opt.Warn = func(string, error) {}
+	}
+	mem.expire(time.Now())
+	mem.Revision = max(mem.Revision, 1)
+	s.seq = mem.Seq
+	s.cur.Store(build(spec, mem, nil, opt.Loops))
+	return s
+}
+
+// Start opens the listeners of the first snapshot and begins to serve; plane may be nil if Options had it.
+func (s *Switch) Start(plane Plane, detail string) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if plane != nil {
+		s.opt.Plane = plane
+	}
+	cur := s.cur.Load()
+	prepared, err := s.opt.Plane.Prepare(cur)
+	if err != nil {
+		return err
+	}
+	prepared.Commit()
+	for _, svc := range cur.Services {
+		s.arm(svc)
+	}
+	r := Record{Time: time.Now(), Revision: cur.Revision, Verb: VerbStart, Who: TheDoor, Outcome: OutcomeDone, Detail: detail}
+	if err := s.note(&r, true); err != nil {
+		s.opt.Warn("the start could not be journalled; changes will be refused until the journal can be written", err)
+	}
+	return nil
+}
+
+// Current is the snapshot in force.
+func (s *Switch) Current() *Snapshot { return s.cur.Load() }
+
+// Subscribe returns a stream of events and the function that ends it.
+func (s *Switch) Subscribe() (<-chan Event, func()) { return s.hub.subscribe() }
+
+// Operation finds one of the latest operations by its id; nil if it is not known (any more).
+func (s *Switch) Operation(id string) *Operation { return s.ops.find(id) }
+
+// Reloads is the number of reloads made since the start; JournalErrors that of records that could not be
+// written.
+func (s *Switch) Reloads() uint64       { return s.reloads.Load() }
+func (s *Switch) JournalErrors() uint64 { return s.journalErrors.Load() }
+
+// Apply carries out a change and returns its operation: when the change is in force (drains go on in the
+// background), or, for a swap that holds clients, as soon as it has begun. A refused change returns a
+// *Refusal and has changed nothing.
+func (s *Switch) Apply(ctx context.Context, ch Change) (*Operation, error) {
+	if ch.Verb == VerbSwap || ch.Verb == VerbBack {
+		return s.swap(ctx, ch)
+	}
+	if ch.Verb == VerbRelease {
+		if op := s.handoverOf(ch.Target); op != nil {
+			op.Abort("released by " + ch.Who.Name)
+			op.waitEnd(ctx)
+		}
+	}
+	op := s.ops.new(ch)
+	if err := s.commit(op, ch); err != nil {
+		return nil, err
+	}
+	return op, nil
+}
+
+// Plan says what a change would do, and changes nothing.
+func (s *Switch) Plan(ch Change) (*Operation, error) {
+	s.mu.Lock()
+	cur := s.cur.Load()
+	err := s.may(cur, &ch, nil)
+	s.mu.Unlock()
+	if err != nil {
+		return nil, err
+	}
+	p, perr := Plan(cur, &ch, time.Now())
+	if perr != nil {
+		return nil, perr
+	}
+	op := newOperation(0, ch)
+	op.update(func(v *OperationView) {
+		v.State, v.Revision, v.Plan, v.Ended = StatePlanned, cur.Revision, p.Words, time.Now()
+	})
+	return op, nil
+}
+
+// may refuses what the state of the door forbids whatever the change is. Must be called with s.mu held.
+func (s *Switch) may(cur *Snapshot, ch *Change, op *Operation) *Refusal {
+	switch {
+	case ch.expiry:
+		return nil
+	case s.stopped:
+		return refuse(CodeFailed, "the door is stopping; nothing can be changed")
+	case ch.IfRevision != 0 && ch.IfRevision != cur.Revision:
+		return refuse(CodeConflict, "the revision is %d, not %d: something changed since you looked", cur.Revision, ch.IfRevision).
+			hint("`turnout history` shows what; `turnout status` shows how it is now").holds(cur.still(nil))
+	case cur.Frozen != nil && ch.Verb != VerbUnfreeze && ch.Verb != VerbFreeze:
+		return refuse(CodeConflict, "frozen by %s since %s%s", cur.Frozen.By, cur.Frozen.Since.Format(time.DateTime), because(cur.Frozen.Reason)).
+			hint("`turnout unfreeze` allows changes again").holds(cur.still(nil))
+	}
+	for _, name := range s.concerned(cur, ch) {
+		if other := s.busy[name]; other != nil && other != op {
+			return refuse(CodeConflict, "another change of %s is under way: %s %s since %s (operation %s)", name, other.change.Verb, other.view.Target, other.view.Started.Format(time.TimeOnly), other.id).
+				hint("`turnout status %s` shows it; `turnout release %s` takes it back", name, name).holds(cur.still(cur.Service(name)))
+		}
+	}
+	return nil
+}
+
+func because(reason string) string {
+	if reason == "" {
+		return ""
+	}
+	return ": " + reason
+}
+
+// concerned names the services a change is about.
+func (s *Switch) concerned(cur *Snapshot, ch *Change) []string {
+	if ch.Verb == VerbReload {
+		names := make([]string, 0, len(s.busy))
+		for name := range s.busy {
+			names = append(names, name)
+		}
+		return names
+	}
+	if members, ok := cur.Groups[ch.Target]; ok && cur.Service(ch.Target) == nil {
+		return members
+	}
+	return []string{ch.Target}
+}
+
+// commit makes one change, and returns when it is in force and every loop knows.
+func (s *Switch) commit(op *Operation, ch Change) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	cur := s.cur.Load()
+	if err := s.may(cur, &ch, op); err != nil {
+		return err
+	}
+	p, err := Plan(cur, &ch, time.Now())
+	if err != nil {
+		return err
+	}
+	if p.Noop {
+		op.update(func(v *OperationView) {
+			v.State, v.Revision, v.Plan, v.Ended = StateDone, cur.Revision, p.Words, time.Now()
+		})
+		return nil
+	}
+	var prepared Prepared
+	if ch.Verb == VerbReload {
+		if prepared, err = s.opt.Plane.Prepare(p.Next); err != nil {
+			return refuse(CodeFailed, "%v", err).holds(cur.still(nil)).hint("free the address or correct the file, then `turnout reload` again")
+		}
+	}
+	p.record.Revision = p.Next.Revision
+	if err := s.journal(&p.record, ch.expiry); err != nil {
+		if prepared != nil {
+			prepared.Abort()
+		}
+		return refuse(CodeJournal, "%s not done: the journal cannot be written: %v", ch.Verb, err).
+			holds(cur.still(cur.Service(ch.Target))).hint("traffic goes on; make room in state_dir, then try again")
+	}
+	proofs := op.proofs(p)
+
+	s.cur.Store(p.Next) // from here on each new claim sees the change
+	stored := time.Now()
+	if prepared != nil {
+		prepared.Commit()
+		s.reloads.Add(1)
+	}
+	concerned := names(proofs)
+	if ch.handover && ch.Verb == VerbHold {
+		concerned = s.concerned(cur, &ch)
+	}
+	tallies := s.opt.Plane.Quiet(concerned)
+	if ch.handover && ch.Verb == VerbHold {
+		op.mu.Lock()
+		for name, t := range tallies {
+			op.early[name] = early{resteered: t.Resteered}
+		}
+		op.mu.Unlock()
+	}
+	s.prove(proofs, tallies, stored)
+	s.inForce(op, ch, cur, p, proofs)
+	return nil
+}
+
+// names of the services whose loops' tallies are wanted.
+func names(proofs []Proof) []string {
+	out := make([]string, 0, len(proofs))
+	for i := range proofs {
+		out = append(out, proofs[i].Service)
+	}
+	return out
+}
+
+// proofs begins the proof of each service that the change swaps.
+func (op *Operation) proofs(p *Planned) []Proof {
+	op.mu.Lock()
+	defer op.mu.Unlock()
+	var out []Proof
+	for i := range p.moves {
+		if m := &p.moves[i]; m.swapped {
+			out = append(out, Proof{Service: m.service, From: m.from, To: m.to, Then: m.then, DrainUntil: time.Now().Add(m.deadline),
+				Resteered: op.early[m.service].resteered, Cut: op.early[m.service].cut})
+		}
+	}
+	return out
+}
+
+// prove fills in what is known at the quiet point.
+func (s *Switch) prove(proofs []Proof, tallies map[string]Tally, stored time.Time) {
+	cur := s.cur.Load()
+	for i := range proofs {
+		p := &proofs[i]
+		svc := cur.Service(p.Service)
+		if svc == nil {
+			continue
+		}
+		if !stored.IsZero() {
+			p.At = stored
+		}
+		t := tallies[p.Service]
+		p.firstNew, p.Resteered, p.Held = t.FirstStart, p.Resteered+t.Resteered, t.Released
+		if old := svc.Pool(p.From); old != nil {
+			p.Remaining = old.Connections()
+			for _, srv := range old.Servers() {
+				p.lastOld = max(p.lastOld, srv.Counts().LastStart)
+			}
+		}
+		p.settle()
+	}
+}
+
+// inForce does what follows a change: drains, deadlines, events. Must be called with s.mu held.
+func (s *Switch) inForce(op *Operation, ch Change, cur *Snapshot, p *Planned, proofs []Proof) {
+	for _, svc := range p.Next.Services {
+		if cur.Service(svc.Spec.Name) != svc {
+			s.arm(svc)
+		}
+	}
+	s.supersede(p.Next)
+	for i := range p.moves {
+		s.startDrain(op, &p.moves[i])
+	}
+	if ch.Verb == VerbSwap || ch.Verb == VerbBack {
+		s.tallies.mu.Lock()
+		for i := range proofs {
+			s.tallies.overlap[proofs[i].Service], s.tallies.lastSwap[proofs[i].Service] = proofs[i].Overlap, proofs[i].At
+		}
+		s.tallies.mu.Unlock()
+	}
+	op.mu.Lock()
+	op.record = p.record.Seq
+	draining := op.drains > 0
+	op.mu.Unlock()
+	op.update(func(v *OperationView) {
+		v.Changed, v.Revision, v.Plan = true, p.Next.Revision, p.Words
+		v.Proofs = append(v.Proofs, proofs...)
+		if draining {
+			v.State = StateDraining
+		}
+	})
+	for _, w := range p.Words {
+		s.hub.publish(string(ch.Verb), ch.Target, w)
+	}
+	switch {
+	case ch.handover && ch.Verb == VerbHold:
+		s.outcome(op, OutcomeDone, "")
+	case !draining && !ch.handover:
+		s.end(op)
+	}
+	if s.opt.Journal.NeedsCompaction() {
+		go s.compact()
+	}
+}
+
+// journal gives the record its number and makes it durable. A deadline of the door's own is carried out
+// even so: its record said when it would end, so a restart comes to the same end.
+func (s *Switch) journal(r *Record, expiry bool) error {
+	err := s.note(r, false)
+	if err != nil && expiry {
+		s.opt.Warn("a deadline's end could not be journalled", err)
+		return nil
+	}
+	return err
+}
+
+// note appends a record; lazily: without waiting for the disk. Must be called with s.mu held.
+func (s *Switch) note(r *Record, lazily bool) error {
+	r.Seq = s.seq + 1
+	b, err := json.Marshal(r)
+	if err == nil && lazily {
+		err = s.opt.Journal.AppendLazy(b)
+	} else if err == nil {
+		err = s.opt.Journal.Append(b)
+	}
+	if err != nil {
+		s.journalErrors.Add(1)
+		return err
+	}
+	s.seq++
+	return nil
+}
+
+// compact writes a checkpoint; it is called off the road of a change.
+func (s *Switch) compact() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if !s.opt.Journal.NeedsCompaction() {
+		return
+	}
+	mem := memoryOf(s.cur.Load())
+	mem.Seq = s.seq
+	b, err := json.Marshal(mem)
+	if err == nil {
+		err = s.opt.Journal.Compact(b)
+	}
+	if err != nil {
+		s.journalErrors.Add(1)
+		s.opt.Warn("the journal could not be compacted; it grows on", err)
+	}
+}
+
+// end closes an operation whose drains have all ended. Must be called with s.mu held.
+func (s *Switch) end(op *Operation) {
+	v := op.View()
+	if v.ended() {
+		return
+	}
+	outcome := OutcomeDone
+	for i := range v.Proofs {
+		switch {
+		case v.Proofs[i].Cut > 0:
+			outcome = OutcomeCut
+		case v.Proofs[i].Superseded && outcome == OutcomeDone:
+			outcome = OutcomeSuperseded
+		}
+	}
+	if v.Err != nil {
+		outcome = OutcomeFailed
+	}
+	op.update(func(v *OperationView) {
+		v.State, v.Ended = StateDone, time.Now()
+		if v.Err != nil {
+			v.State = StateFailed
+		}
+	})
+	if v.Verb == VerbSwap || v.Verb == VerbBack {
+		s.tallies.mu.Lock()
+		s.tallies.swaps[outcome]++
+		s.tallies.mu.Unlock()
+	}
+	detail := ""
+	if v.Err != nil {
+		detail = v.Err.Message
+	}
+	s.outcome(op, outcome, detail)
+}
+
+// outcome adds to the journal how the operation's latest change ended. Must be called with s.mu held.
+func (s *Switch) outcome(op *Operation, outcome Outcome, detail string) {
+	op.mu.Lock()
+	of, v := op.record, op.view
+	op.mu.Unlock()
+	if of == 0 {
+		return
+	}
+	r := Record{Of: of, Time: time.Now(), Revision: v.Revision, Verb: v.Verb, Outcome: outcome, Proofs: v.Proofs, Who: op.change.Who, Detail: detail}
+	if err := s.note(&r, true); err != nil {
+		s.opt.Warn("the outcome of a change could not be journalled; the change itself is", err)
+	}
+}
+
+// arm sets the timer for the next deadline of the service's hold or maintenance. Must be called with s.mu held.
+func (s *Switch) arm(svc *Service) {
+	name := svc.Spec.Name
+	if t := s.timers[name]; t != nil {
+		t.Stop()
+		delete(s.timers, name)
+	}
+	var until time.Time
+	if svc.Hold != nil {
+		until = svc.Hold.Until
+	}
+	if m := svc.Maintenance; m != nil && !m.Until.IsZero() && (until.IsZero() || m.Until.Before(until)) {
+		until = m.Until
+	}
+	if until.IsZero() {
+		return
+	}
+	// Since and Until were made by one clock reading, which has a monotonic part unless it came from the
+	// journal: so a clock that jumps does not end a hold early or late.
+	s.timers[name] = time.AfterFunc(time.Until(until), func() { s.expire(name, until) })
+}
+
+// expire ends a hold or maintenance at its own deadline (P8).
+func (s *Switch) expire(name string, until time.Time) {
+	cur := s.cur.Load()
+	svc := cur.Service(name)
+	if svc == nil || s.handoverOf(name) != nil { // a hand-over keeps its own deadline
+		return
+	}
+	var changes []Change
+	if h := svc.Hold; h != nil && !h.Until.After(until) {
+		changes = append(changes, Change{Verb: VerbRelease, Target: name, Who: TheDoor, Reason: "the hold's own deadline", expiry: true})
+	}
+	if m := svc.Maintenance; m != nil && !m.Until.IsZero() && !m.Until.After(until) {
+		changes = append(changes, Change{Verb: VerbMaintenance, Target: name, Who: TheDoor, Reason: "the maintenance's own deadline", expiry: true})
+	}
+	for _, ch := range changes {
+		if err := s.commit(s.ops.new(ch), ch); err != nil {
+			s.opt.Warn("a deadline could not be carried out", err)
+		}
+	}
+}
+
+// Refresh brings the proofs of an operation up to date; what came after its answer, such as the first start
+// on the new side, is filled in.
+func (s *Switch) Refresh(op *Operation) {
+	v := op.View()
+	if v.ended() || len(v.Proofs) == 0 {
+		return
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.refresh(op)
+}
+
+// refresh must be called with s.mu held.
+func (s *Switch) refresh(op *Operation) {
+	op.mu.Lock()
+	if op.view.ended() || len(op.view.Proofs) == 0 {
+		op.mu.Unlock()
+		return
+	}
+	proofs := append([]Proof(nil), op.view.Proofs...)
+	op.mu.Unlock()
+	cur := s.cur.Load()
+	list := names(proofs)
+	tallies := s.opt.Plane.Quiet(list)
+	for i := range proofs {
+		p := &proofs[i]
+		svc := cur.Service(p.Service)
+		if svc == nil {
+			continue
+		}
+		if old := svc.Pool(p.From); old != nil {
+			p.Remaining = old.Connections()
+		}
+		if svc.Active.Name != p.To || svc.Since.After(p.At) {
+			continue // a later change: its tallies are not this one's
+		}
+		t := tallies[p.Service]
+		if p.firstNew == 0 {
+			p.firstNew = t.FirstStart
+		}
+		p.Held = max(p.Held, t.Released)
+		p.settle()
+	}
+	op.update(func(v *OperationView) {
+		for i := range v.Proofs { // drains may have moved on meanwhile
+			q := &proofs[i]
+			q.Cut, q.Drained, q.Superseded, q.DrainUntil = v.Proofs[i].Cut, v.Proofs[i].Drained, v.Proofs[i].Superseded, v.Proofs[i].DrainUntil
+		}
+		v.Proofs = proofs
+	})
+}
+
+// Stats is a reading of what the switch itself counts.
+type Stats struct {
+	Swaps    map[Outcome]uint64
+	Overlap  map[string]time.Duration // service → overlap of its last swap
+	LastSwap map[string]time.Time
+}
+
+// Stats reads what the switch counts.
+func (s *Switch) Stats() Stats {
+	s.tallies.mu.Lock()
+	defer s.tallies.mu.Unlock()
+	out := Stats{map[Outcome]uint64{}, map[string]time.Duration{}, map[string]time.Time{}}
+	for k, v := range s.tallies.swaps {
+		out.Swaps[k] = v
+	}
+	for k, v := range s.tallies.overlap {
+		out.Overlap[k] = v
+	}
+	for k, v := range s.tallies.lastSwap {
+		out.LastSwap[k] = v
+	}
+	return out
+}
+
+// Stop refuses further changes, and takes back hand-overs that are under way. The plane is stopped by its
+// owner.
+func (s *Switch) Stop(why string) {
+	s.mu.Lock()
+	s.stopped = true
+	for _, op := range s.busy {
+		op.Abort("the door is stopping")
+	}
+	for _, t := range s.timers {
+		t.Stop()
+	}
+	r := Record{Time: time.Now(), Revision: s.cur.Load().Revision, Verb: VerbStop, Who: TheDoor, Outcome: OutcomeDone, Detail: why}
+	if err := s.note(&r, true); err != nil {
+		s.opt.Warn("the stop could not be journalled", err)
+	}
+	s.mu.Unlock()
+}
+
+// String names an operation in logs.
+func (op *Operation) String() string {
+	return fmt.Sprintf("operation %s (%s %s)", op.id, op.change.Verb, op.change.Target)
+}
