@@ -103,3 +103,31 @@ func BenchmarkLoop_PostUnderLoad(b *testing.B) {
 	l.Do(func() { stop = true })
 	runtime.KeepAlive(l)
 }
+
+// What spin bets: a yield and a look that finds nothing.
+func BenchmarkSpin_FruitlessLook(b *testing.B) {
+	l, err := New(0)
+	if err != nil {
+		b.Fatal(err)
+	}
+	defer l.Stop()
+	l.poller.poll()
+	for b.Loop() {
+		yield()
+		l.poller.poll()
+	}
+}
+
+// And the least it can win: a wait that has something at once, as the scheduler is told of it. What the
+// sleep and the wake of a thread cost comes on top.
+func BenchmarkSpin_WaitWithoutSleep(b *testing.B) {
+	l, err := New(0)
+	if err != nil {
+		b.Fatal(err)
+	}
+	defer l.Stop()
+	l.poller.poll()
+	for b.Loop() {
+		l.poller.wait(0)
+	}
+}

@@ -145,6 +145,23 @@ func heap() int64 {
 	return int64(m.HeapAlloc)
 }
 
+func TestSlab_KeepsTheLowerOfTwoEmptyChunks(t *testing.T) {
+	for _, order := range [][]uint32{{0, 256, 512}, {512, 256, 0}, {256, 0, 512}} {
+		var s Slab[int]
+		for range 3 * chunkSize {
+			s.Alloc()
+		}
+		for _, first := range order {
+			for slot := range uint32(chunkSize) {
+				s.Free(first + slot)
+			}
+		}
+		if len(s.chunks) != 1 || s.chunks[0] == nil || len(s.room) != 1 {
+			t.Errorf("freed in the order %v, %d chunks stay", order, len(s.chunks))
+		}
+	}
+}
+
 func TestSlab_AllocatesNothingWhenNumbersGoUpAndDown(t *testing.T) {
 	var s Slab[[64]byte]
 	for range 256 {

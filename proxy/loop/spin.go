@@ -5,7 +5,8 @@ package loop
 // Where client, door and server share a machine, the answer to what was just sent is often made by another
 // process on this core, within microseconds. A look then finds it, often several at once, and spares a
 // blocking wait with its two switches and a Go scheduler that may have given the loop's processor away.
-// Where nothing comes, yield and look are lost: about 1 µs each, against about 3 µs for a wait that wakes.
+// Where nothing comes, yield and look are lost: 0.9 µs (BenchmarkSpin_FruitlessLook). A wait costs 0.3 µs
+// even if it finds something at once, and by estimate 3 µs when the thread must sleep and be woken.
 //
 // So tries earn credit by their fruit and pay for being fruitless, at a rate that breaks even when one in
 // three bears fruit. With no credit left, every 16th wait is preceded by one try, which finds out whether
