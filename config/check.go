@@ -1,0 +1,284 @@
+package config
+
+import (
+	"cmp"
+	"fmt"
+	"net/netip"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"github.com/turnout-proxy/turnout/proxy"
+)
+
+// checker turns what the tables have read into a Config, and refuses what no single value shows.
+type checker struct {
+	*reader
+	root bool
+}
+
+func (c *checker) file(f *fileKeys) *Config {
+	cfg := &Config{Log: Log{Level: f.log.v.level.v, Format: f.log.v.format.v}}
+	c.admin(f, cfg)
+	spec := &proxy.Spec{}
+	for i := range f.services.v {
+		spec.Services = append(spec.Services, c.service(&f.services.v[i]))
+	}
+	spec.Groups = c.groups(f)
+	c.listeners(f, cfg)
+	cfg.spec = spec
+	return cfg
+}
+
+func (c *checker) admin(f *fileKeys, cfg *Config) {
+	a := &f.admin.v
+	cfg.StateDir, cfg.Admin.Socket = defaultPaths(c.root, f.stateDir.v)
+	if a.socket.v != "" {
+		cfg.Admin.Socket = a.socket.v
+	} else if !f.stateDir.bad && len(cfg.Admin.Socket) > maxSocket {
+		c.refuse(f.stateDir.place, f.stateDir.raw, fmt.Sprintf("the admin socket in it would have a path of more than %d bytes; set admin.socket", maxSocket))
+	}
+	cfg.Admin.Listen = a.listen.v.Address
+	cfg.Admin.Roles = Roles{Operate: c.role(a.roles.v.operate.v), Read: c.role(a.roles.v.read.v)}
+}
+
+func (c *checker) role(r roleKeys) Role {
+	plain := func(list []value[string]) (all []string) {
+		for _, v := range list {
+			all = append(all, v.v)
+		}
+		return all
+	}
+	return Role{Users: plain(r.users.v), Groups: plain(r.groups.v)}
+}
+
+func (c *checker) service(s *named[serviceKeys]) proxy.ServiceSpec {
+	k := &s.v
+	spec := proxy.ServiceSpec{
+		Name:          s.name,
+		Mode:          k.mode.v,
+		Exclusive:     k.exclusive.v,
+		Balance:       k.balance.v,
+		Drain:         proxy.DrainSpec{Timeout: k.drain.v.timeout.v, Then: k.drain.v.then.v},
+		Hold:          proxy.HoldSpec{Timeout: k.hold.v.timeout.v, Max: k.hold.v.max.v},
+		ProxyProtocol: proxy.ProxyProtocolSpec{Accept: k.proxyProtocol.v.accept.v, Send: k.proxyProtocol.v.send.v},
+		Timeouts:      proxy.TimeoutSpec{Connect: k.timeouts.v.connect.v, Idle: k.timeouts.v.idle.v},
+		AccessLog:     k.accessLog.v,
+	}
+	own := newClaims()
+	for _, l := range k.listen.v {
+		if !l.bad {
+			spec.Listen = append(spec.Listen, l.v)
+			own.take(l)
+		}
+	}
+	var names []string
+	for i := range k.pools.v {
+		p := &k.pools.v[i]
+		spec.Pools = append(spec.Pools, c.pool(p, own))
+		names = append(names, p.name)
+	}
+	spec.Active = c.active(k, names)
+	return spec
+}
+
+func (c *checker) active(k *serviceKeys, pools []string) string {
+	if len(pools) == 0 {
+		return ""
+	}
+	if !k.active.written || k.active.bad {
+		return pools[0]
+	}
+	if !slices.Contains(pools, k.active.v) {
+		c.unknown(k.active, "no such pool in this service", pools)
+	}
+	return k.active.v
+}
+
+// unknown refuses a name that is not among known. A name that came out of the environment is not compared
+// aloud: the nearest word would tell about it.
+func (c *checker) unknown(v value[string], message string, known []string) {
+	near := ""
+	if v.v == v.raw {
+		near = nearest(v.v, known)
+	}
+	c.add(Issue{Line: v.line, Column: v.column, Path: v.path, Value: v.raw, Message: message, Near: near})
+}
+
+func (c *checker) pool(p *named[poolKeys], own *claims) proxy.PoolSpec {
+	spec := proxy.PoolSpec{Name: p.name}
+	addresses, names := map[string]int{}, map[string]int{}
+	weightless := !p.bad && len(p.v.servers.v) > 0
+	for _, s := range p.v.servers.v {
+		k := &s.v
+		weightless = weightless && k.weight.v == 0 && k.weight.written && !k.weight.bad
+		if s.bad || k.address.bad || !k.address.written {
+			weightless = false
+			continue
+		}
+		server := proxy.ServerSpec{Name: cmp.Or(k.name.v, k.address.v), Address: k.address.v, Weight: k.weight.v, MaxConnections: k.maxConnections.v}
+		if line, twice := addresses[server.Address]; twice {
+			c.refuse(k.address.place, k.address.raw, fmt.Sprintf("the same server twice in one pool; first on line %d", line))
+		} else {
+			addresses[server.Address] = k.address.line
+			if line, twice := names[server.Name]; twice {
+				c.refuse(k.name.place, k.name.raw, fmt.Sprintf("another server of the pool has this name, on line %d", line))
+			}
+			names[server.Name] = cmp.Or(k.name.line, k.address.line)
+		}
+		if l, loop := own.servedBy(server.Address); loop {
+			c.refuse(k.address.place, k.address.raw, fmt.Sprintf("the service itself listens there (%q): connections would go round in a circle", cut(l)))
+		}
+		spec.Servers = append(spec.Servers, server)
+	}
+	if weightless {
+		c.refuse(p.key, "", "every weight is 0, so the pool would get no connections; want one from 1 to 256")
+	}
+	return spec
+}
+
+func (c *checker) groups(f *fileKeys) map[string][]string {
+	services := map[string]place{}
+	var names []string
+	for i := range f.services.v {
+		s := &f.services.v[i]
+		services[s.name] = s.key
+		names = append(names, s.name)
+	}
+	groups := map[string][]string{}
+	for i := range f.groups.v {
+		g := &f.groups.v[i]
+		if s, taken := services[g.name]; taken {
+			c.refuse(g.key, "", fmt.Sprintf("a service has this name, on line %d; want another for the group", s.line))
+		}
+		seen := map[string]int{}
+		for _, member := range g.v {
+			if member.bad {
+				continue
+			}
+			if line, twice := seen[member.v]; twice {
+				c.refuse(member.place, member.raw, fmt.Sprintf("twice in one group; first on line %d", line))
+				continue
+			}
+			seen[member.v] = member.line
+			if _, known := services[member.v]; !known && !f.services.bad {
+				c.unknown(member, "no such service", names)
+			}
+			groups[g.name] = append(groups[g.name], member.v)
+		}
+	}
+	return groups
+}
+
+// listeners refuses two listeners on one address. The later one in the file is at fault.
+func (c *checker) listeners(f *fileKeys, cfg *Config) {
+	var all []value[proxy.ListenSpec]
+	if f.admin.v.listen.written {
+		all = append(all, f.admin.v.listen)
+	}
+	if socket, err := filepath.Abs(cfg.Admin.Socket); err == nil && !f.admin.v.socket.bad {
+		at := value[proxy.ListenSpec]{place: f.admin.v.socket.place, v: proxy.ListenSpec{Network: proxy.NetUnix, Address: socket}, raw: cfg.Admin.Socket}
+		at.path = "admin.socket"
+		all = append(all, at)
+	}
+	for i := range f.services.v {
+		all = append(all, f.services.v[i].v.listen.v...)
+	}
+	slices.SortStableFunc(all, func(a, b value[proxy.ListenSpec]) int {
+		return cmp.Or(cmp.Compare(a.line, b.line), cmp.Compare(a.column, b.column))
+	})
+	taken := newClaims()
+	for _, l := range all {
+		if l.bad {
+			continue
+		}
+		first, ok := taken.take(l)
+		if ok {
+			continue
+		}
+		message := "already taken by " + first.path
+		if first.v != l.v {
+			message = fmt.Sprintf("overlaps %q of %s", cut(first.raw), first.path)
+		}
+		if first.line > 0 {
+			message += fmt.Sprintf(" (line %d)", first.line)
+		}
+		c.refuse(l.place, l.raw, message)
+	}
+}
+
+// claims finds two listeners that want one address, without comparing each with each.
+type claims struct {
+	exact map[string]value[proxy.ListenSpec]                // unix: and systemd:
+	ports map[string]map[netip.Addr]value[proxy.ListenSpec] // by port, then address; the zero Addr is a wildcard
+}
+
+func newClaims() *claims {
+	return &claims{map[string]value[proxy.ListenSpec]{}, map[string]map[netip.Addr]value[proxy.ListenSpec]{}}
+}
+
+// take notes l, or says who was there first.
+func (c *claims) take(l value[proxy.ListenSpec]) (first value[proxy.ListenSpec], ok bool) {
+	if l.v.Network != proxy.NetTCP {
+		if first, taken := c.exact[l.v.String()]; taken {
+			return first, false
+		}
+		c.exact[l.v.String()] = l
+		return first, true
+	}
+	ip, port, _ := addressIP(l.v.Address)
+	if port == "0" {
+		return first, true
+	}
+	held := c.ports[port]
+	if held == nil {
+		held = map[netip.Addr]value[proxy.ListenSpec]{}
+		c.ports[port] = held
+	}
+	for _, same := range []netip.Addr{ip, {}} {
+		if first, taken := held[same]; taken {
+			return first, false
+		}
+	}
+	if !ip.IsValid() {
+		for _, other := range held {
+			if first.path == "" || before(other.place, first.place) {
+				first = other
+			}
+		}
+		if first.path != "" {
+			return first, false
+		}
+	}
+	held[ip] = l
+	return first, true
+}
+
+func before(a, b place) bool {
+	return a.line < b.line || a.line == b.line && a.column < b.column
+}
+
+// servedBy says which of the listeners a connection to this server address would reach. A listener on all
+// addresses is found by a loopback address only: which others are this machine's, the file does not say.
+func (c *claims) servedBy(address string) (listener string, yes bool) {
+	if strings.HasPrefix(address, "unix:") {
+		l, yes := c.exact[address]
+		return l.raw, yes
+	}
+	ip, port, isIP := addressIP(address)
+	candidates := []netip.Addr{ip}
+	switch {
+	case !isIP && (strings.HasPrefix(address, "localhost:") || strings.HasPrefix(address, "localhost.:")):
+		candidates = []netip.Addr{netip.AddrFrom4([4]byte{127, 0, 0, 1}), netip.IPv6Loopback(), {}}
+	case !isIP:
+		return "", false
+	case ip.IsLoopback():
+		candidates = append(candidates, netip.Addr{})
+	}
+	for _, a := range candidates {
+		if l, yes := c.ports[port][a]; yes {
+			return l.raw, true
+		}
+	}
+	return "", false
+}

@@ -1,0 +1,260 @@
+package config
+
+import (
+	"cmp"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/turnout-proxy/turnout/proxy"
+)
+
+// Diff says in words what putting next in the place of old changes, one line per change; empty exactly when
+// nothing does. Services come in next's order, then the removed ones. old may be nil: all is new.
+func Diff(old, next *proxy.Spec) []string {
+	if old == nil {
+		old = &proxy.Spec{}
+	}
+	d := &diff{}
+	was := byName(old.Services, serviceName)
+	for _, s := range next.Services {
+		d.subject = "service " + s.Name
+		if before, known := was[s.Name]; known {
+			d.service(before, s)
+		} else {
+			d.say(" added: " + serviceInWords(s))
+		}
+	}
+	is := byName(next.Services, serviceName)
+	for _, s := range old.Services {
+		if _, stays := is[s.Name]; !stays {
+			d.subject = "service " + s.Name
+			d.say(" removed (its listeners close, its connections drain)")
+		}
+	}
+	d.subject = "services"
+	d.order(" ", namesIn(old.Services, serviceName), namesIn(next.Services, serviceName))
+	d.groups(old.Groups, next.Groups)
+	return d.lines
+}
+
+// DiffConfig is Diff of the whole file. A reload does not carry out changes of state_dir, admin.socket and
+// admin.listen; those lines end in "(needs a restart)", and NeedsRestart gives them alone.
+func DiffConfig(old, next *Config) []string {
+	d := &diff{lines: NeedsRestart(old, next)}
+	d.words("admin.roles.operate", roleInWords(old.Admin.Roles.Operate), roleInWords(next.Admin.Roles.Operate))
+	d.words("admin.roles.read", roleInWords(old.Admin.Roles.Read), roleInWords(next.Admin.Roles.Read))
+	d.words("log.level", old.Log.Level, next.Log.Level)
+	d.words("log.format", old.Log.Format, next.Log.Format)
+	return append(d.lines, Diff(old.spec, next.spec)...)
+}
+
+// NeedsRestart says what of next a reload leaves as it was; empty when nothing.
+func NeedsRestart(old, next *Config) []string {
+	d := &diff{after: " (needs a restart)"}
+	d.words("state_dir", old.StateDir, next.StateDir)
+	d.words("admin.socket", old.Admin.Socket, next.Admin.Socket)
+	d.words("admin.listen", old.Admin.Listen, next.Admin.Listen)
+	return d.lines
+}
+
+// diff collects the lines about one subject after the other.
+type diff struct {
+	lines   []string
+	subject string // "service node"
+	after   string // ends each line
+}
+
+func (d *diff) say(what string) { d.lines = append(d.lines, d.subject+what+d.after) }
+
+// words tells that a setting has another value.
+func (d *diff) words(what, old, next string) {
+	if old != next {
+		d.say(what + " " + cmp.Or(old, "none") + " → " + cmp.Or(next, "none"))
+	}
+}
+
+// order tells that what both have stands in another order, which nothing else told.
+func (d *diff) order(what string, old, next []string) {
+	both := func(list, other []string) []string {
+		is := byName(other, itself)
+		return slices.DeleteFunc(slices.Clone(list), func(s string) bool { _, there := is[s]; return !there })
+	}
+	// What was added or removed has its own line; without one, the order is all that differs.
+	if now := both(next, old); !slices.Equal(both(old, next), now) {
+		d.say(what + "now in the order " + strings.Join(now, ", "))
+	}
+}
+
+func (d *diff) service(old, next proxy.ServiceSpec) {
+	subject := d.subject
+	d.subject += ": "
+	d.words("mode", string(old.Mode), string(next.Mode))
+	d.set("listen ", "", "", listenNames(old.Listen), listenNames(next.Listen))
+	d.pools(old.Pools, next.Pools)
+	d.subject = subject + ": "
+	d.words("active (where the journal remembers none)", old.Active, next.Active)
+	d.words("exclusive", onOff(old.Exclusive), onOff(next.Exclusive))
+	d.words("balance", string(old.Balance), string(next.Balance))
+	d.words("drain.timeout", short(old.Drain.Timeout), short(next.Drain.Timeout))
+	d.words("drain.then", string(old.Drain.Then), string(next.Drain.Then))
+	d.words("hold.timeout", short(old.Hold.Timeout), short(next.Hold.Timeout))
+	d.words("hold.max", fmt.Sprint(old.Hold.Max), fmt.Sprint(next.Hold.Max))
+	d.words("proxy_protocol.accept", onOff(old.ProxyProtocol.Accept), onOff(next.ProxyProtocol.Accept))
+	d.words("proxy_protocol.send", string(old.ProxyProtocol.Send), string(next.ProxyProtocol.Send))
+	d.words("timeouts.connect", short(old.Timeouts.Connect), short(next.Timeouts.Connect))
+	d.words("timeouts.idle", never(old.Timeouts.Idle), never(next.Timeouts.Idle))
+	d.words("access_log", onOff(old.AccessLog), onOff(next.AccessLog))
+}
+
+// set tells which words came and went.
+func (d *diff) set(what, came, went string, old, next []string) {
+	was, is := byName(old, itself), byName(next, itself)
+	for _, s := range next {
+		if _, known := was[s]; !known {
+			d.say(what + s + " added" + came)
+		}
+	}
+	for _, s := range old {
+		if _, stays := is[s]; !stays {
+			d.say(what + s + " removed" + went)
+		}
+	}
+	d.order(what, old, next)
+}
+
+func (d *diff) pools(old, next []proxy.PoolSpec) {
+	service := d.subject
+	was, is := byName(old, poolName), byName(next, poolName)
+	for _, p := range next {
+		d.subject = service + "pool " + p.Name
+		if before, known := was[p.Name]; known {
+			d.pool(before, p)
+		} else {
+			d.say(" added: " + serversInWords(p))
+		}
+	}
+	for _, p := range old {
+		if _, stays := is[p.Name]; !stays {
+			d.subject = service + "pool " + p.Name
+			d.say(" removed (its connections drain)")
+		}
+	}
+	d.subject = service
+	d.order("pools ", namesIn(old, poolName), namesIn(next, poolName))
+}
+
+func (d *diff) pool(old, next proxy.PoolSpec) {
+	pool := d.subject + ": "
+	was, is := byName(old.Servers, serverName), byName(next.Servers, serverName)
+	for _, s := range next.Servers {
+		d.subject = pool + serverInWords(s.Name)
+		before, known := was[s.Name]
+		switch {
+		case !known && s.Name == s.Address:
+			d.say(" added")
+		case !known:
+			d.say(" added at " + s.Address)
+		default:
+			if before.Address != s.Address {
+				d.say(": address " + before.Address + " → " + s.Address + " (connections to the old one drain)")
+			}
+			d.words(": weight", fmt.Sprint(before.Weight), fmt.Sprint(s.Weight))
+			d.words(": max_connections", limit(before.MaxConnections), limit(s.MaxConnections))
+		}
+	}
+	for _, s := range old.Servers {
+		if _, stays := is[s.Name]; !stays {
+			d.subject = pool + serverInWords(s.Name)
+			d.say(" removed (its connections drain)")
+		}
+	}
+	d.subject = pool
+	d.order("servers ", namesIn(old.Servers, serverName), namesIn(next.Servers, serverName))
+}
+
+func (d *diff) groups(old, next map[string][]string) {
+	for _, name := range slices.Sorted(maps.Keys(next)) {
+		d.subject = "group " + name
+		if members, known := old[name]; known {
+			d.subject += ": "
+			d.set("", "", "", members, next[name])
+		} else {
+			d.say(" added: " + strings.Join(next[name], ", "))
+		}
+	}
+	for _, name := range slices.Sorted(maps.Keys(old)) {
+		if _, stays := next[name]; !stays {
+			d.subject = "group " + name
+			d.say(" removed")
+		}
+	}
+}
+
+func byName[T any](list []T, name func(T) string) map[string]T {
+	m := make(map[string]T, len(list))
+	for _, v := range list {
+		m[name(v)] = v
+	}
+	return m
+}
+
+func namesIn[T any](list []T, name func(T) string) []string {
+	all := make([]string, len(list))
+	for i, v := range list {
+		all[i] = name(v)
+	}
+	return all
+}
+
+func itself(s string) string                    { return s }
+func serviceName(s proxy.ServiceSpec) string    { return s.Name }
+func poolName(p proxy.PoolSpec) string          { return p.Name }
+func serverName(s proxy.ServerSpec) string      { return s.Name }
+func listenNames(l []proxy.ListenSpec) []string { return namesIn(l, proxy.ListenSpec.String) }
+
+func serviceInWords(s proxy.ServiceSpec) string {
+	var pools []string
+	for _, p := range s.Pools {
+		pools = append(pools, fmt.Sprintf("%s (%s)", p.Name, serversInWords(p)))
+	}
+	return fmt.Sprintf("listens on %s; pools %s; active %s", strings.Join(listenNames(s.Listen), ", "), strings.Join(pools, ", "), s.Active)
+}
+
+func serversInWords(p proxy.PoolSpec) string {
+	if len(p.Servers) == 1 {
+		return "1 server"
+	}
+	return fmt.Sprintf("%d servers", len(p.Servers))
+}
+
+func serverInWords(name string) string { return "server " + name }
+
+func roleInWords(r Role) string {
+	var all []string
+	if len(r.Users) > 0 {
+		all = append(all, "users "+strings.Join(r.Users, ", "))
+	}
+	if len(r.Groups) > 0 {
+		all = append(all, "groups "+strings.Join(r.Groups, ", "))
+	}
+	return strings.Join(all, "; ")
+}
+
+func onOff(b bool) string { return fmt.Sprint(b) }
+
+func limit(n int) string {
+	if n == 0 {
+		return "no limit"
+	}
+	return fmt.Sprint(n)
+}
+
+func never(d time.Duration) string {
+	if d == 0 {
+		return "never"
+	}
+	return short(d)
+}

@@ -1,0 +1,193 @@
+package config
+
+import (
+	"math/rand/v2"
+	"reflect"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/turnout-proxy/turnout/proxy"
+)
+
+func mustParse(t *testing.T, text string) *Config {
+	t.Helper()
+	c, err := parseText(text)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return c
+}
+
+const textBefore = `
+state_dir: /s
+admin: {socket: /a.sock, roles: {operate: {users: [ann]}}}
+services:
+  node:
+    listen: [":6688", ":6689"]
+    pools:
+      primary: ["10.0.0.1:1", {name: big, address: "10.0.0.2:1", weight: 3}, "10.0.0.3:1"]
+      standby: [{name: s1, address: "10.0.1.1:1"}, {name: s2, address: "10.0.1.2:1"}]
+      old: ["10.0.2.1:1"]
+  gone: {listen: ":2", pools: {p: ["10.0.0.1:1"]}}
+  last: {listen: ":3", pools: {p: ["10.0.0.1:1"]}}
+groups: {g: [node, gone], h: [last]}
+`
+
+const textAfter = `
+state_dir: /t
+admin: {listen: ":9900", roles: {operate: {users: [ann, bob]}, read: {groups: [staff]}}}
+log: {level: debug, format: json}
+services:
+  last: {listen: ":3", pools: {p: ["10.0.0.1:1"]}}
+  node:
+    listen: [":6689", ":6690"]
+    pools:
+      new: ["10.0.3.1:1"]
+      standby: [{name: s2, address: "10.0.1.3:1", max_connections: 9}, {name: s3, address: "10.0.1.4:1"}]
+      primary: ["10.0.0.3:1", {name: big, address: "10.0.0.2:1", weight: 1}, "10.0.0.1:1"]
+    active: standby
+    exclusive: true
+    balance: least_connections
+    drain: {timeout: 10s, then: keep}
+    hold: {timeout: 90s, max: 5}
+    proxy_protocol: {accept: true, send: v1}
+    timeouts: {connect: 1s, idle: 0}
+    access_log: true
+  api: {listen: [":80", "unix:/x"], pools: {blue: ["10.0.0.1:1", "10.0.0.2:1"], green: ["10.0.0.3:1"]}}
+groups: {g: [api, node], i: [api]}
+`
+
+func TestDiff_SaysEachChangeInPlainWords(t *testing.T) {
+	got := DiffConfig(mustParse(t, textBefore), mustParse(t, textAfter))
+	want := []string{
+		"state_dir /s → /t (needs a restart)",
+		"admin.socket /a.sock → /run/turnout/admin.sock (needs a restart)",
+		"admin.listen none → :9900 (needs a restart)",
+		"admin.roles.operate users ann → users ann, bob",
+		"admin.roles.read none → groups staff",
+		"log.level info → debug",
+		"log.format console → json",
+		"service node: listen :6690 added",
+		"service node: listen :6688 removed",
+		"service node: pool new added: 1 server",
+		"service node: pool standby: server s2: address 10.0.1.2:1 → 10.0.1.3:1 (connections to the old one drain)",
+		"service node: pool standby: server s2: max_connections no limit → 9",
+		"service node: pool standby: server s3 added at 10.0.1.4:1",
+		"service node: pool standby: server s1 removed (its connections drain)",
+		"service node: pool primary: server big: weight 3 → 1",
+		"service node: pool primary: servers now in the order 10.0.0.3:1, big, 10.0.0.1:1",
+		"service node: pool old removed (its connections drain)",
+		"service node: pools now in the order standby, primary",
+		"service node: active (where the journal remembers none) primary → standby",
+		"service node: exclusive false → true",
+		"service node: balance round_robin → least_connections",
+		"service node: drain.timeout 30s → 10s",
+		"service node: drain.then close → keep",
+		"service node: hold.timeout 30s → 1m30s",
+		"service node: hold.max 10000 → 5",
+		"service node: proxy_protocol.accept false → true",
+		"service node: proxy_protocol.send off → v1",
+		"service node: timeouts.connect 3s → 1s",
+		"service node: timeouts.idle 1h → never",
+		"service node: access_log false → true",
+		"service api added: listens on :80, unix:/x; pools blue (2 servers), green (1 server); active blue",
+		"service gone removed (its listeners close, its connections drain)",
+		"services now in the order last, node",
+		"group g: api added",
+		"group g: gone removed",
+		"group i added: api",
+		"group h removed",
+	}
+	if !reflect.DeepEqual(got, want) {
+		t.Errorf("got:\n%s\nwant:\n%s", strings.Join(got, "\n"), strings.Join(want, "\n"))
+	}
+	if got := NeedsRestart(mustParse(t, textBefore), mustParse(t, textAfter)); !reflect.DeepEqual(got, want[:3]) {
+		t.Errorf("needs a restart: got %q", got)
+	}
+}
+
+func TestDiff_OfNothingBeforeIsAllNew(t *testing.T) {
+	got := Diff(nil, mustParse(t, "services: {a: {listen: ':1', pools: {p: ['10.0.0.1:1']}}}").Spec())
+	if want := []string{"service a added: listens on :1; pools p (1 server); active p"}; !reflect.DeepEqual(got, want) {
+		t.Errorf("got %q", got)
+	}
+}
+
+// Whatever one field of the Spec is changed, Diff has a word for it; so a field that is added to the Spec and
+// forgotten here fails.
+func TestDiff_IsEmptyExactlyWhenTheSpecsAreEqual(t *testing.T) {
+	spec := func() *proxy.Spec { return mustParse(t, textBefore).Spec() }
+	if got := Diff(spec(), spec()); len(got) != 0 {
+		t.Errorf("two equal specs: got %q", got)
+	}
+	var change func(v reflect.Value, path string)
+	base := spec()
+	changed := reflect.ValueOf(spec()).Elem()
+	change = func(v reflect.Value, path string) {
+		probe := func(set func()) {
+			old := reflect.New(v.Type()).Elem()
+			old.Set(v)
+			set()
+			if got := Diff(base, changed.Addr().Interface().(*proxy.Spec)); len(got) == 0 {
+				t.Errorf("a change of %s is not told", path)
+			}
+			v.Set(old)
+		}
+		switch v.Kind() {
+		case reflect.Struct:
+			for i := range v.NumField() {
+				change(v.Field(i), path+"."+v.Type().Field(i).Name)
+			}
+		case reflect.Slice:
+			for i := range v.Len() {
+				change(v.Index(i), path+"[]")
+			}
+			probe(func() { v.Set(v.Slice(0, v.Len()-1)) })
+			if v.Len() > 1 {
+				probe(func() {
+					turned := reflect.MakeSlice(v.Type(), 0, v.Len())
+					v.Set(reflect.Append(reflect.AppendSlice(turned, v.Slice(1, v.Len())), v.Index(0)))
+				})
+			}
+		case reflect.String:
+			probe(func() { v.SetString(v.String() + "x") })
+		case reflect.Bool:
+			probe(func() { v.SetBool(!v.Bool()) })
+		case reflect.Int, reflect.Int64:
+			probe(func() { v.SetInt(v.Int() + int64(time.Second)) })
+		case reflect.Map:
+			probe(func() { v.Set(reflect.MakeMap(v.Type())) })
+			probe(func() {
+				v.Set(reflect.ValueOf(map[string][]string{"g": {"gone", "node"}, "h": {"last"}}))
+			})
+		default:
+			t.Fatalf("%s is a %s: teach this test", path, v.Kind())
+		}
+	}
+	change(changed, "Spec")
+}
+
+func TestDiff_HasOneOrderForOneChange(t *testing.T) {
+	a, b := mustParse(t, textBefore).Spec(), mustParse(t, textAfter).Spec()
+	want := Diff(a, b)
+	for range 20 {
+		if got := Diff(a, b); !reflect.DeepEqual(got, want) {
+			t.Fatalf("got %q, then %q", want, got)
+		}
+	}
+}
+
+func TestShort_IsReadBackAsTheSameDuration(t *testing.T) {
+	for range 1000 {
+		d := time.Duration(rand.Int64N(int64(maxDuration))).Round([]time.Duration{1, time.Millisecond, time.Second, time.Minute, time.Hour}[rand.IntN(5)])
+		if back, err := time.ParseDuration(short(d)); err != nil || back != d {
+			t.Errorf("%v: got %s", d, short(d))
+		}
+	}
+	for d, want := range map[time.Duration]string{time.Hour: "1h", 90 * time.Minute: "1h30m", 10 * time.Minute: "10m", 0: "0s", 10 * time.Second: "10s", time.Hour + time.Second: "1h0m1s"} {
+		if got := short(d); got != want {
+			t.Errorf("%v: got %s, want %s", d, got, want)
+		}
+	}
+}
