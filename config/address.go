@@ -28,6 +28,9 @@ func parseListen(s string) (proxy.ListenSpec, string) {
 		return proxy.ListenSpec{Network: proxy.NetSystemd, Address: name}, ""
 	}
 	host, port, problem := hostPort(s, wantListen)
+	if host == "localhost" { // everywhere the same, so no resolver is asked; other names could mean anything
+		host = "127.0.0.1"
+	}
 	if problem == "" && host != "" {
 		if _, err := netip.ParseAddr(host); err != nil {
 			problem = "want an IP address to listen on, or none for all: " + wantListen

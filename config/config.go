@@ -107,6 +107,12 @@ func Parse(name string, text []byte, env func(string) (string, bool), opts ...Op
 	return c, nil
 }
 
+// DefaultSocket is the admin socket of a door whose file says nothing about it, when it is run by this user.
+func DefaultSocket() string {
+	_, socket := defaultPaths(os.Geteuid() == 0, "")
+	return socket
+}
+
 // defaultPaths are where a door keeps what the file says nothing about.
 func defaultPaths(root bool, stateDir string) (state, socket string) {
 	state, socket = "./.turnout", "/run/turnout/admin.sock"

@@ -180,6 +180,7 @@ type Operation struct {
 	Ended    time.Time `json:"ended,omitzero"`
 	Steps    []Step    `json:"steps,omitempty"`
 	Proofs   []Proof   `json:"proofs,omitempty"`
+	Cut      int       `json:"cut,omitempty"`  // connections cut by its drains so far, also by those without a proof: of a drain, a maintenance, a reload
 	Plan     []string  `json:"plan,omitempty"` // what would change, in words
 	Error    *Error    `json:"error,omitempty"`
 }

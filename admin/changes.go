@@ -1,0 +1,192 @@
+package admin
+
+import (
+	"fmt"
+	"time"
+
+	"go.uber.org/zap"
+
+	"github.com/turnout-proxy/turnout/admin/api"
+	"github.com/turnout-proxy/turnout/proxy"
+)
+
+func (s *Server) postSwap(c *call, req *api.SwapRequest) (any, error) {
+	return s.swap(c, req, proxy.VerbSwap)
+}
+
+func (s *Server) postBack(c *call, req *api.SwapRequest) (any, error) {
+	if req.To != "" {
+		return nil, usage("to: back goes to where it was; leave it out, or swap")
+	}
+	return s.swap(c, req, proxy.VerbBack)
+}
+
+func (s *Server) swap(c *call, req *api.SwapRequest, verb proxy.Verb) (any, error) {
+	if err := checkDrain(req.Drain, req.Then); err != nil {
+		return nil, err
+	}
+	if req.Hold < 0 {
+		return nil, negative("hold", req.Hold)
+	}
+	return s.change(c, &req.ChangeRequest, proxy.Change{
+		Verb: verb, Target: c.path("target"), To: req.To,
+		Drain: time.Duration(req.Drain), Then: proxy.Then(req.Then),
+		Exclusive: req.Exclusive, Hold: time.Duration(req.Hold), StopOld: req.StopOld, StartNew: req.StartNew,
+	})
+}
+
+func (s *Server) postHold(c *call, req *api.HoldRequest) (any, error) {
+	if req.For < 0 {
+		return nil, negative("for", req.For)
+	}
+	return s.change(c, &req.ChangeRequest, proxy.Change{Verb: proxy.VerbHold, Target: c.path("target"), For: time.Duration(req.For)})
+}
+
+func (s *Server) postRelease(c *call, req *api.ChangeRequest) (any, error) {
+	return s.change(c, req, proxy.Change{Verb: proxy.VerbRelease, Target: c.path("target")})
+}
+
+func (s *Server) postMaintenance(c *call, req *api.MaintenanceRequest) (any, error) {
+	if req.On == nil {
+		return nil, usage("on is missing: true or false")
+	}
+	if req.For < 0 {
+		return nil, negative("for", req.For)
+	}
+	if err := checkDrain(req.Drain, req.Then); err != nil {
+		return nil, err
+	}
+	return s.change(c, &req.ChangeRequest, proxy.Change{
+		Verb: proxy.VerbMaintenance, Target: c.path("target"), On: *req.On, For: time.Duration(req.For), Soft: req.Soft,
+		Drain: time.Duration(req.Drain), Then: proxy.Then(req.Then),
+	})
+}
+
+func (s *Server) postDrain(c *call, req *api.DrainRequest) (any, error) {
+	if err := checkDrain(req.Drain, req.Then); err != nil {
+		return nil, err
+	}
+	ch := member(c, proxy.VerbDrain)
+	ch.Drain, ch.Then = time.Duration(req.Drain), proxy.Then(req.Then)
+	return s.change(c, &req.ChangeRequest, ch)
+}
+
+func (s *Server) postReady(c *call, req *api.ChangeRequest) (any, error) {
+	return s.change(c, req, member(c, proxy.VerbReady))
+}
+
+func (s *Server) postWeight(c *call, req *api.WeightRequest) (any, error) {
+	if req.Weight == nil {
+		return nil, usage("weight is missing: 0 to 256")
+	}
+	ch := member(c, proxy.VerbWeight)
+	ch.Weight = *req.Weight
+	return s.change(c, &req.ChangeRequest, ch)
+}
+
+// member begins a change of a pool, or of one server where the route names one.
+func member(c *call, verb proxy.Verb) proxy.Change {
+	return proxy.Change{Verb: verb, Target: c.path("target"), Pool: c.path("pool"), Server: c.path("server")}
+}
+
+func (s *Server) postFreeze(c *call, req *api.ChangeRequest) (any, error) {
+	return s.change(c, req, proxy.Change{Verb: proxy.VerbFreeze})
+}
+
+func (s *Server) postUnfreeze(c *call, req *api.ChangeRequest) (any, error) {
+	return s.change(c, req, proxy.Change{Verb: proxy.VerbUnfreeze})
+}
+
+// change carries out what a request asks for: the only way from the socket to the switch, but for reload,
+// which ends in apply too.
+func (s *Server) change(c *call, req *api.ChangeRequest, ch proxy.Change) (any, error) {
+	complete(&ch, req, c.who)
+	if req.Plan {
+		op, err := s.opt.Switch.Plan(ch)
+		if err != nil {
+			return nil, err
+		}
+		return s.show(op), nil
+	}
+	op, err := s.apply(c, ch)
+	if err != nil {
+		return nil, err
+	}
+	return s.finish(c, op, req)
+}
+
+// complete fills in what every change carries.
+func complete(ch *proxy.Change, req *api.ChangeRequest, who proxy.Who) {
+	ch.Who, ch.Reason, ch.Force, ch.IfRevision = who, req.Reason, req.Force, req.IfRevision
+}
+
+func (s *Server) apply(c *call, ch proxy.Change) (*proxy.Operation, error) {
+	before := s.opt.Switch.Current()
+	op, err := s.opt.Switch.Apply(c.ctx, ch)
+	target := pathOf(&ch)
+	if err != nil {
+		refusal, _ := asError(err)
+		s.audit(ch.Who, string(ch.Verb), target, nil, refusal)
+		return nil, err
+	}
+	if ch.Verb == proxy.VerbReload {
+		s.retired.add(before, s.opt.Switch.Current())
+	}
+	s.ops.add(op, concerned(s.opt.Switch.Current(), ch.Target))
+	v := op.View()
+	s.audit(ch.Who, string(ch.Verb), target, &v, nil)
+	return op, nil
+}
+
+// finish waits as long as the request wants to, and shows the operation with its error if it failed.
+func (s *Server) finish(c *call, op *proxy.Operation, req *api.ChangeRequest) (*api.Operation, error) {
+	if req.Wait == nil || *req.Wait {
+		op.Wait(c.ctx, -1)
+	}
+	shown := s.show(op)
+	if shown.Error != nil {
+		return shown, shown.Error
+	}
+	return shown, nil
+}
+
+// audit logs who changed or tried to change what. v is the operation; nil when it was refused.
+func (s *Server) audit(who proxy.Who, verb, target string, v *proxy.OperationView, refusal *api.Error) {
+	fields := []zap.Field{zap.String("verb", verb), zap.String("target", target), zap.Int("uid", who.UID), zap.String("user", who.Name), zap.Int("pid", who.PID)}
+	if refusal != nil {
+		s.opt.Log.Warn("change refused", append(fields, zap.String("code", refusal.Code), zap.String("error", refusal.Message))...)
+		return
+	}
+	s.opt.Log.Info("change", append(fields, zap.String("operation", v.ID), zap.String("state", string(v.State)), zap.Bool("changed", v.Changed), zap.Uint64("revision", v.Revision))...)
+}
+
+// pathOf is SERVICE, SERVICE/POOL or SERVICE/POOL/SERVER.
+func pathOf(ch *proxy.Change) string {
+	path := ch.Target
+	for _, s := range []string{ch.Pool, ch.Server} {
+		if s != "" {
+			path += "/" + s
+		}
+	}
+	return path
+}
+
+func usage(format string, args ...any) *api.Error {
+	return &api.Error{Code: api.CodeUsage, Message: fmt.Sprintf(format, args...)}
+}
+
+func negative(field string, d api.Duration) *api.Error {
+	return usage("%s: %q: want more than 0s", field, time.Duration(d))
+}
+
+// checkDrain is an error untyped, so that nil is nil.
+func checkDrain(d api.Duration, then string) error {
+	if d < 0 {
+		return negative("drain", d)
+	}
+	switch proxy.Then(then) {
+	case "", proxy.ThenClose, proxy.ThenKeep:
+		return nil
+	}
+	return usage("then: %q: want %s or %s", then, proxy.ThenClose, proxy.ThenKeep)
+}

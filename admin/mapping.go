@@ -1,0 +1,217 @@
+package admin
+
+import (
+	"time"
+
+	"github.com/turnout-proxy/turnout/admin/api"
+	"github.com/turnout-proxy/turnout/proxy"
+)
+
+// This file turns proxy's types into wire types. Nothing else does.
+
+// instant is nil for the zero time, which would look like a date on the wire.
+func instant(t time.Time) *time.Time {
+	if t.IsZero() {
+		return nil
+	}
+	return &t
+}
+
+func operation(v *proxy.OperationView) *api.Operation {
+	op := &api.Operation{
+		ID: v.ID, Verb: string(v.Verb), Target: v.Target, State: string(v.State), Waiting: v.Waiting,
+		Changed: v.Changed && v.Err == nil, Revision: v.Revision, Started: v.Started, Ended: v.Ended,
+		Plan: v.Plan, Proofs: proofs(v.Proofs), Cut: v.Cut, Error: refusal(v.Err),
+	}
+	for _, st := range v.Steps {
+		op.Steps = append(op.Steps, api.Step(st))
+	}
+	return op
+}
+
+func proofs(list []proxy.Proof) []api.Proof {
+	var out []api.Proof
+	for i := range list {
+		p := &list[i]
+		out = append(out, api.Proof{
+			Service: p.Service, From: p.From, To: p.To, At: p.At,
+			LastStartOld: instant(p.LastStartOld), FirstStartNew: instant(p.FirstStartNew), Overlap: api.Duration(p.Overlap),
+			Held: p.Held, Resteered: p.Resteered, Remaining: p.Remaining, Cut: p.Cut,
+			DrainUntil: instant(p.DrainUntil), Then: string(p.Then), Drained: p.Drained, Superseded: p.Superseded,
+		})
+	}
+	return out
+}
+
+func event(e proxy.Event) api.Event {
+	return api.Event{Seq: e.Seq, Time: e.Time, Type: e.Type, Service: e.Service, Text: e.Text}
+}
+
+// record is a line of history; the outcome is filled in by whoever knows what came after it.
+func record(r *proxy.Record) api.Record {
+	return api.Record{
+		Seq: r.Seq, Time: r.Time, Revision: r.Revision, Verb: string(r.Verb), Target: r.Target, From: r.From, To: r.To,
+		Who: api.Who(r.Who), Reason: r.Reason, Force: r.Force, Outcome: string(r.Outcome), Detail: r.Detail, Proofs: proofs(r.Proofs),
+	}
+}
+
+// picture is all that a status is made of, read at one time.
+type picture struct {
+	snap     *proxy.Snapshot
+	drains   []proxy.Drain
+	retired  []*proxy.Server
+	underWay map[string]proxy.OperationView
+	listen   map[string][]string // service → bound addresses
+}
+
+func (p *picture) services() map[string]api.Service {
+	out := make(map[string]api.Service, len(p.snap.Services))
+	for _, svc := range p.snap.Services {
+		out[svc.Spec.Name] = p.service(svc)
+	}
+	for _, srv := range p.retired {
+		p.addRetired(out, srv)
+	}
+	return out
+}
+
+func (p *picture) service(svc *proxy.Service) api.Service {
+	name := svc.Spec.Name
+	op, busy := p.underWay[name]
+	out := api.Service{
+		Mode: string(svc.Spec.Mode), Listen: p.listen[name], Active: svc.Active.Name, Previous: svc.Previous, Since: svc.Since,
+		State: stateOf(svc, op), Exclusive: svc.Spec.Exclusive, Held: svc.Held(), Connections: svc.Connections(),
+		Pools: make(map[string]api.Pool, len(svc.Pools)),
+	}
+	if busy {
+		out.Operation = op.ID
+	}
+	if svc.Hold != nil {
+		out.HeldUntil = instant(svc.Hold.Until)
+	}
+	if m := svc.Maintenance; m != nil {
+		out.Maintenance = &api.Maintenance{Since: m.Since, Until: instant(m.Until), Soft: m.Soft, By: m.By, Reason: m.Reason}
+	}
+	for _, pool := range svc.Pools {
+		out.Pools[pool.Name] = p.pool(svc, pool)
+	}
+	return out
+}
+
+func stateOf(svc *proxy.Service, op proxy.OperationView) string {
+	switch {
+	case op.State == proxy.StateRunning || op.State == proxy.StateWaiting:
+		return "handover"
+	case svc.Maintenance != nil:
+		return "maintenance"
+	case svc.Hold != nil:
+		return "held"
+	}
+	return "serving"
+}
+
+func (p *picture) pool(svc *proxy.Service, pool *proxy.Pool) api.Pool {
+	out := api.Pool{Connections: pool.Connections(), Servers: make(map[string]api.Server, len(pool.Members))}
+	drained := 0
+	for i := range pool.Members {
+		m := &pool.Members[i]
+		if m.Drained {
+			drained++
+		}
+		out.Servers[m.Name] = server(m, pool == svc.Active)
+	}
+	drains, until := p.drainOf(svc.Spec.Name, pool)
+	out.DrainUntil = instant(until)
+	gives := pool == svc.Active && drained < len(pool.Members) && svc.Maintenance == nil && svc.Hold == nil
+	switch {
+	case gives:
+		out.State = "active"
+	case drains == len(pool.Members) || out.Connections > 0 && pool != svc.Active:
+		out.State = "draining"
+	case drained == len(pool.Members):
+		out.State = "drained"
+	case pool == svc.Active:
+		out.State = "active"
+	default:
+		out.State = "standby"
+	}
+	return out
+}
+
+// drainOf counts the pool's servers that a drain is going on for, and gives its latest deadline.
+func (p *picture) drainOf(service string, pool *proxy.Pool) (n int, until time.Time) {
+	for i := range pool.Members {
+		for k := range p.drains {
+			d := &p.drains[k]
+			if d.Service != service || d.Pool != pool.Name || !contains(d.Servers, pool.Members[i].Server) {
+				continue
+			}
+			n++
+			if d.Until.After(until) {
+				until = d.Until
+			}
+			break
+		}
+	}
+	return n, until
+}
+
+func contains(list []*proxy.Server, s *proxy.Server) bool {
+	for _, x := range list {
+		if x == s {
+			return true
+		}
+	}
+	return false
+}
+
+func server(m *proxy.Member, active bool) api.Server {
+	out := serverCounts(m.Server)
+	out.Weight, out.MaxConnections = m.Weight, m.Max
+	busy := out.Connections > 0 || out.Dialing > 0
+	switch {
+	case busy && (m.Drained || !active):
+		out.State = "draining"
+	case m.Drained:
+		out.State = "drained"
+	default:
+		out.State = "ready"
+	}
+	return out
+}
+
+func serverCounts(s *proxy.Server) api.Server {
+	n := s.Counts()
+	return api.Server{
+		Address: s.Address, Connections: n.Connections, Dialing: n.Dialing, Total: n.Total,
+		DialFailures: n.Failures, LastDialError: n.LastError, BytesToServer: n.BytesToServer, BytesToClient: n.BytesToClient,
+		LastStart: proxy.Wall(n.LastStart),
+	}
+}
+
+// addRetired shows a server that the file no longer has where it was, as long as it has connections.
+func (p *picture) addRetired(services map[string]api.Service, s *proxy.Server) {
+	svc, ok := services[s.Service]
+	if !ok {
+		svc = api.Service{State: "removed", Listen: []string{}, Pools: map[string]api.Pool{}}
+	}
+	pool, ok := svc.Pools[s.Pool]
+	if !ok {
+		pool = api.Pool{State: "draining", Servers: map[string]api.Server{}}
+	}
+	shown := serverCounts(s)
+	shown.State = "draining"
+	name := s.Name
+	for _, taken := pool.Servers[name]; taken; _, taken = pool.Servers[name] {
+		name += " (removed)" // the name has another address now
+	}
+	pool.Servers[name] = shown
+	for k := range p.drains {
+		if d := &p.drains[k]; contains(d.Servers, s) && (pool.DrainUntil == nil || d.Until.After(*pool.DrainUntil)) {
+			pool.DrainUntil = instant(d.Until)
+		}
+	}
+	pool.Connections += shown.Connections
+	svc.Connections += shown.Connections
+	svc.Pools[s.Pool], services[s.Service] = pool, svc
+}

@@ -1,0 +1,172 @@
+package admin
+
+import (
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/collectors"
+
+	"github.com/turnout-proxy/turnout/proxy"
+)
+
+// newRegistry has the door's metrics and those of its process, and nothing that other packages registered.
+func (s *Server) newRegistry() *prometheus.Registry {
+	r := prometheus.NewRegistry()
+	r.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}), collector{s})
+	return r
+}
+
+// collector reads counters from their owners when it is scraped. Labels are configured names, never an
+// address, a client or a user.
+type collector struct{ s *Server }
+
+func desc(name, help string, labels ...string) *prometheus.Desc {
+	return prometheus.NewDesc("turnout_"+name, help, labels, nil)
+}
+
+var (
+	descBuild    = desc("build_info", "The version of the running door; always 1.", "version", "commit", "goversion")
+	descRevision = desc("revision", "The revision of the snapshot in force.")
+	descFrozen   = desc("frozen", "1 while changes are frozen.")
+
+	descActive      = desc("service_active_pool", "1 for the pool that gets the service's new work, 0 for its others.", "service", "pool")
+	descMaintenance = desc("maintenance", "1 while the door itself answers the service's new clients.", "service")
+	descAccepted    = desc("clients_accepted_total", "Clients accepted by the door.", "service")
+	descRefused     = desc("clients_refused_total", "Clients answered by the door itself: refused (maintenance, or no server), hold_overflow (too many wait), hold_timeout (waited too long), malformed (no valid PROXY header).", "service", "reason")
+	descHeld        = desc("held", "Clients waiting at the door.", "service")
+	descHeldTotal   = desc("held_total", "Clients that had to wait at the door.", "service")
+	descOverlap     = desc("swap_overlap_seconds", "How long both sides of the service's last swap started connections.", "service")
+	descLastSwap    = desc("last_swap_timestamp_seconds", "When the service was last swapped by this run of the door.", "service")
+
+	descTotal    = desc("connections_total", "Connections established to the server for clients.", "service", "pool", "server")
+	descOpen     = desc("connections_open", "Connections to the server that have not ended.", "service", "pool", "server")
+	descDialing  = desc("connection_dials_in_progress", "Connections to the server being established.", "service", "pool", "server")
+	descFailures = desc("dial_failures_total", "Connections to the server that could not be established.", "service", "pool", "server")
+	descBytes    = desc("bytes_total", "Bytes relayed: to_server or to_client.", "service", "pool", "server", "direction")
+
+	descResteered = desc("resteered_total", "Connections being established to the pool that a change took back and led elsewhere.", "service", "pool")
+	descCut       = desc("cut_total", "Connections to the pool that the door ended at a drain's deadline.", "service", "pool")
+	descDraining  = desc("drain_remaining", "Connections that drains going on still wait for.", "service", "pool")
+
+	descSwaps      = desc("swaps_total", "Swaps by how they ended: done, cut, superseded or failed.", "outcome")
+	descReloads    = desc("config_reloads_total", "Reloads of the configuration file: success or failure.", "result")
+	descReloadGood = desc("config_last_reload_successful", "1 unless the last reload failed.")
+	descReloadTime = desc("config_last_reload_success_timestamp_seconds", "When a configuration file was last put in force; the start counts.")
+	descJournal    = desc("journal_errors_total", "Records that could not be written to the journal.")
+)
+
+// Describe implements prometheus.Collector.
+func (collector) Describe(out chan<- *prometheus.Desc) {
+	for _, d := range []*prometheus.Desc{
+		descBuild, descRevision, descFrozen, descActive, descMaintenance, descAccepted, descRefused, descHeld, descHeldTotal,
+		descOverlap, descLastSwap, descTotal, descOpen, descDialing, descFailures, descBytes, descResteered, descCut,
+		descDraining, descSwaps, descReloads, descReloadGood, descReloadTime, descJournal,
+	} {
+		out <- d
+	}
+}
+
+// scrape is where one scrape's metrics go.
+type scrape chan<- prometheus.Metric
+
+func (out scrape) gauge(d *prometheus.Desc, v float64, labels ...string) {
+	out <- prometheus.MustNewConstMetric(d, prometheus.GaugeValue, v, labels...)
+}
+
+func (out scrape) counter(d *prometheus.Desc, v uint64, labels ...string) {
+	out <- prometheus.MustNewConstMetric(d, prometheus.CounterValue, float64(v), labels...)
+}
+
+func oneIf(b bool) float64 {
+	if b {
+		return 1
+	}
+	return 0
+}
+
+// Collect implements prometheus.Collector.
+func (c collector) Collect(ch chan<- prometheus.Metric) {
+	out, s := scrape(ch), c.s
+	drains, stats, snap := s.opt.Switch.Drains(), s.opt.Switch.Stats(), s.opt.Switch.Current()
+	v := s.opt.Version
+	out.gauge(descBuild, 1, v.Version, v.Commit, v.Go)
+	out.gauge(descRevision, float64(snap.Revision))
+	out.gauge(descFrozen, oneIf(snap.Frozen != nil))
+	out.counter(descJournal, s.opt.Switch.JournalErrors())
+	for _, outcome := range []proxy.Outcome{proxy.OutcomeDone, proxy.OutcomeCut, proxy.OutcomeSuperseded, proxy.OutcomeFailed} {
+		out.counter(descSwaps, stats.Swaps[outcome], string(outcome))
+	}
+	for _, svc := range snap.Services {
+		out.service(svc, &stats)
+	}
+	out.reloads(&s.reloads)
+	retired, folded := s.retired.look(snap)
+	out.servers(snap, drains, retired, folded)
+}
+
+func (out scrape) reloads(r *reloads) {
+	done, failed, lastError, lastGood := r.read()
+	out.counter(descReloads, done, "success")
+	out.counter(descReloads, failed, "failure")
+	out.gauge(descReloadGood, oneIf(lastError == ""))
+	out.gauge(descReloadTime, float64(lastGood.UnixMilli())/1000)
+}
+
+func (out scrape) service(svc *proxy.Service, stats *proxy.Stats) {
+	name, n := svc.Spec.Name, svc.Counts()
+	for _, p := range svc.Pools {
+		out.gauge(descActive, oneIf(p == svc.Active), name, p.Name)
+	}
+	out.gauge(descMaintenance, oneIf(svc.Maintenance != nil), name)
+	out.counter(descAccepted, n.Accepted, name)
+	out.counter(descRefused, n.Refused, name, "refused")
+	out.counter(descRefused, n.Overflowed, name, "hold_overflow")
+	out.counter(descRefused, n.Expired, name, "hold_timeout")
+	out.counter(descRefused, n.Malformed, name, "malformed")
+	out.gauge(descHeld, float64(svc.Held()), name)
+	out.counter(descHeldTotal, n.HeldTotal, name)
+	if at, swapped := stats.LastSwap[name]; swapped {
+		out.gauge(descOverlap, stats.Overlap[name].Seconds(), name)
+		out.gauge(descLastSwap, float64(at.UnixMilli())/1000, name)
+	}
+}
+
+// servers tells what is counted on servers: those of the snapshot, and those that a reload removed. Two
+// servers of one name (its address changed) are one in the labels, so they are added up.
+func (out scrape) servers(snap *proxy.Snapshot, drains []proxy.Drain, retired []*proxy.Server, folded map[serverKey]proxy.ServerCounts) {
+	type poolKey struct{ service, pool string }
+	all := map[serverKey]proxy.ServerCounts{}
+	resteered, cut, draining := map[poolKey]uint64{}, map[poolKey]uint64{}, map[poolKey]int{}
+	for s := range serversOf(snap) {
+		all[keyOf(s)] = s.Counts()
+		draining[poolKey{s.Service, s.Pool}] = 0
+	}
+	for _, s := range retired {
+		all[keyOf(s)] = sum(all[keyOf(s)], s.Counts())
+		draining[poolKey{s.Service, s.Pool}] = 0
+	}
+	for k, n := range folded {
+		if now, listed := all[k]; listed {
+			all[k] = sum(now, n)
+		} else if _, listed := draining[poolKey{k.service, k.pool}]; listed {
+			resteered[poolKey{k.service, k.pool}] += n.Resteered
+			cut[poolKey{k.service, k.pool}] += n.Cut
+		}
+	}
+	for k, n := range all {
+		out.counter(descTotal, n.Total, k.service, k.pool, k.server)
+		out.gauge(descOpen, float64(n.Connections), k.service, k.pool, k.server)
+		out.gauge(descDialing, float64(n.Dialing), k.service, k.pool, k.server)
+		out.counter(descFailures, n.Failures, k.service, k.pool, k.server)
+		out.counter(descBytes, n.BytesToServer, k.service, k.pool, k.server, "to_server")
+		out.counter(descBytes, n.BytesToClient, k.service, k.pool, k.server, "to_client")
+		resteered[poolKey{k.service, k.pool}] += n.Resteered
+		cut[poolKey{k.service, k.pool}] += n.Cut
+	}
+	for _, d := range drains {
+		draining[poolKey{d.Service, d.Pool}] += d.Remaining
+	}
+	for k, n := range draining {
+		out.gauge(descDraining, float64(n), k.service, k.pool)
+		out.counter(descResteered, resteered[k], k.service, k.pool)
+		out.counter(descCut, cut[k], k.service, k.pool)
+	}
+}

@@ -1,0 +1,65 @@
+package admin
+
+import (
+	"fmt"
+	"net/http"
+	"strings"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus/promhttp"
+)
+
+// observeRoutes is what admin.listen answers: nothing that changes anything.
+func (s *Server) observeRoutes() http.Handler {
+	mux := http.NewServeMux()
+	mux.Handle("GET /metrics", s.metrics())
+	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) { s.say(w, http.StatusOK, "running") })
+	mux.HandleFunc("GET /readyz", s.readyz)
+	return mux
+}
+
+func (s *Server) say(w http.ResponseWriter, status int, words string) {
+	_ = http.NewResponseController(w).SetWriteDeadline(time.Now().Add(s.limits.write)) // no connection of ours lacks it
+	w.Header().Set("Content-Type", "text/plain; charset=utf-8")
+	w.WriteHeader(status)
+	_, _ = fmt.Fprintln(w, words) // a client that went away is not our failure
+}
+
+// readyz is 200 while every service has a server to give work to. A hold and a maintenance are meant, so they
+// are no reason to send clients elsewhere.
+func (s *Server) readyz(w http.ResponseWriter, _ *http.Request) {
+	switch Phase(s.phase.Load()) {
+	case Starting:
+		s.say(w, http.StatusServiceUnavailable, "starting")
+		return
+	case Stopping:
+		s.say(w, http.StatusServiceUnavailable, "stopping")
+		return
+	}
+	var lacks []string
+	for _, svc := range s.opt.Switch.Current().Services {
+		gives := false
+		for i := range svc.Active.Members {
+			gives = gives || svc.Active.Members[i].Gives()
+		}
+		if !gives {
+			lacks = append(lacks, fmt.Sprintf("%s: no server of %s, its active pool, takes new work: all are drained or have weight 0", svc.Spec.Name, svc.Active.Name))
+		}
+	}
+	if len(lacks) > 0 {
+		s.say(w, http.StatusServiceUnavailable, strings.Join(lacks, "\n"))
+		return
+	}
+	s.say(w, http.StatusOK, "ready")
+}
+
+// scrapesAtOnce bounds what a mistaken scraper costs.
+const scrapesAtOnce = 8
+
+func (s *Server) metrics() http.Handler {
+	h := promhttp.HandlerFor(s.registry, promhttp.HandlerOpts{MaxRequestsInFlight: scrapesAtOnce})
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		_ = http.NewResponseController(w).SetWriteDeadline(time.Now().Add(s.limits.write)) // no connection of ours lacks it
+		h.ServeHTTP(w, r)
+	})
+}

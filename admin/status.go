@@ -1,0 +1,89 @@
+package admin
+
+import (
+	"fmt"
+	"maps"
+	"os"
+	"slices"
+	"strings"
+
+	"github.com/turnout-proxy/turnout/admin/api"
+	"github.com/turnout-proxy/turnout/proxy"
+)
+
+func (s *Server) getVersion(*call) (any, error) { return &s.opt.Version, nil }
+
+func (s *Server) getStatus(c *call) (any, error) {
+	st := s.status()
+	name := c.q.Get("service")
+	if name == "" {
+		return st, nil
+	}
+	wanted := []string{name}
+	if _, ok := st.Services[name]; !ok {
+		if wanted, ok = st.Groups[name]; !ok {
+			known := slices.Concat(slices.Sorted(maps.Keys(st.Services)), slices.Sorted(maps.Keys(st.Groups)))
+			return nil, &api.Error{Code: api.CodeNotFound, Message: fmt.Sprintf("no service or group is named %q", name), Hint: "there are: " + strings.Join(known, ", ")}
+		}
+	}
+	maps.DeleteFunc(st.Services, func(name string, _ api.Service) bool { return !slices.Contains(wanted, name) })
+	return st, nil
+}
+
+// status is the door from one snapshot. The counters move on while it is made.
+func (s *Server) status() *api.Status {
+	p := s.picture()
+	done, _, lastError, _ := s.reloads.read()
+	st := &api.Status{
+		Revision: p.snap.Revision, Reloads: done, Started: s.opt.Started, Version: s.opt.Version.Version, PID: os.Getpid(),
+		Config: s.opt.ConfigPath, LastReloadError: lastError, Drift: drift(p.snap), Services: p.services(), Groups: p.snap.Groups,
+	}
+	if f := p.snap.Frozen; f != nil {
+		st.Frozen = &api.Frozen{Since: f.Since, By: f.By, Reason: f.Reason}
+	}
+	if s.opt.Drift != nil {
+		st.Drift = append(st.Drift, s.opt.Drift()...)
+	}
+	return st
+}
+
+// picture reads the drains before the snapshot: a drain that a newer snapshot began is then missing rather
+// than one shown that the snapshot knows nothing of.
+func (s *Server) picture() *picture {
+	p := &picture{underWay: s.ops.underWay(), drains: s.opt.Switch.Drains(), snap: s.opt.Switch.Current(), listen: map[string][]string{}}
+	p.retired, _ = s.retired.look(p.snap)
+	p.snap.Listeners(func(slot int, spec proxy.ListenSpec, svc *proxy.Service) {
+		address := spec.String()
+		if s.opt.ListenAddrs != nil {
+			if bound := s.opt.ListenAddrs(slot); bound != "" {
+				address = bound
+			}
+		}
+		p.listen[svc.Spec.Name] = append(p.listen[svc.Spec.Name], address)
+	})
+	return p
+}
+
+// drift says where the journal overrides the file that was read last.
+func drift(snap *proxy.Snapshot) []string {
+	var lines []string
+	for _, svc := range snap.Services {
+		place := "services." + svc.Spec.Name
+		if svc.Active.Name != svc.Spec.Active {
+			lines = append(lines, fmt.Sprintf("%s: the file says active: %s; the journal says %s", place, svc.Spec.Active, svc.Active.Name))
+		}
+		for pi, pool := range svc.Pools {
+			for i := range pool.Members {
+				m, says := &pool.Members[i], &svc.Spec.Pools[pi].Servers[i]
+				at := fmt.Sprintf("%s.pools.%s.%s", place, pool.Name, m.Name)
+				if m.Drained {
+					lines = append(lines, at+": the journal says drained")
+				}
+				if m.Weight != says.Weight {
+					lines = append(lines, fmt.Sprintf("%s: the file says weight: %d; the journal says %d", at, says.Weight, m.Weight))
+				}
+			}
+		}
+	}
+	return lines
+}
