@@ -62,8 +62,9 @@ type Change struct {
 	Spec   *Spec         // reload
 	Detail string        // reload: what the file is, for history
 
-	expiry   bool // a deadline of the door's own: not refused by freeze, and made even when it cannot be journalled
-	handover bool // a step of a hand-over
+	expiry   bool      // a deadline of the door's own: not refused by freeze, and made even when it cannot be journalled
+	deadline time.Time // expiry: what ends later than this was set meanwhile and stays
+	handover bool      // a step of a hand-over
 	// held are the holds that were in force before a hand-over began, by service: it ends with them.
 	held map[string]*Hold
 }

@@ -86,10 +86,24 @@ func (c *Claimer) roundRobin(p *Pool, cell *serviceCell, tried Tried) (Claimed, 
 	n := uint32(len(p.order))
 	begin := uint32(c.loop) * (n / uint32(max(len(p.Members[0].cells), 1)))
 	worst := NoServer
-	for range n {
+	looks := min(n, 2*uint32(len(p.ready)))
+	for range looks {
 		i := int(p.order[(begin+cell.cursor)%n])
 		cell.cursor++
 		got, verdict := c.take(p, i, tried)
+		if verdict == Dial {
+			return got, verdict
+		}
+		if verdict == Full {
+			worst = Full
+		}
+	}
+	if looks == n {
+		return Claimed{}, worst
+	}
+	// Uneven weights make a long round, in which a light server may be far away: ask each once instead.
+	for k := range len(p.ready) {
+		got, verdict := c.take(p, int(p.ready[(int(cell.cursor)+k)%len(p.ready)]), tried)
 		if verdict == Dial {
 			return got, verdict
 		}
@@ -138,12 +152,12 @@ func (c *Claimer) leastConnections(p *Pool, cell *serviceCell, tried Tried) (Cla
 // alone, the best score wins. Taking one server away moves only the clients it had.
 func (c *Claimer) sourceHash(p *Pool, key uint64, tried Tried) (Claimed, Verdict) {
 	worst := NoServer
-	var full Tried
+	last, lastScore := -1, math.Inf(1) // the one that was full: the next best comes after it
 	for range p.ready {
 		best, bestScore := -1, math.Inf(-1)
 		for _, ri := range p.ready {
 			i := int(ri)
-			if tried.has(i) || full.has(i) {
+			if tried.has(i) {
 				continue
 			}
 			m := &p.Members[i]
@@ -152,7 +166,7 @@ func (c *Claimer) sourceHash(p *Pool, key uint64, tried Tried) (Claimed, Verdict
 			if !p.uniform {
 				score = -float64(m.Weight) / math.Log((score+0.5)/(1<<53))
 			}
-			if score > bestScore {
+			if score > bestScore && (score < lastScore || score == lastScore && i > last) {
 				best, bestScore = i, score
 			}
 		}
@@ -164,7 +178,7 @@ func (c *Claimer) sourceHash(p *Pool, key uint64, tried Tried) (Claimed, Verdict
 			return got, verdict
 		}
 		worst = Full
-		full.Add(best)
+		last, lastScore = best, bestScore
 	}
 	return Claimed{}, worst
 }

@@ -2,6 +2,7 @@ package proxy
 
 import (
 	"slices"
+	"sync/atomic"
 	"time"
 )
 
@@ -15,40 +16,59 @@ const (
 
 // drain waits for the connections of sealed servers to end.
 type drain struct {
-	op      *Operation
-	move    move
-	until   time.Time
-	gone    chan struct{} // closed when a later change supersedes it; see cancel
-	ended   chan struct{}
-	cutBase uint64
-	cancel  bool // gone is closed; Switch.mu
+	op    *Operation
+	move  move
+	until time.Time
+	gone  chan struct{} // closed when later changes have taken all servers from it; see superseded
+	ended chan struct{}
+
+	// mine are the servers that it still drains. A later change takes from it those that it gives new work
+	// to again, or drains by a deadline of its own; the others keep this deadline. Written with Switch.mu
+	// held, as the fields below.
+	mine       atomic.Pointer[[]*Server]
+	base       map[*Server]uint64 // what each had counted as cut when the drain began
+	cutBefore  int                // cut on servers that were taken from it
+	taken      bool               // some were
+	superseded bool               // all were: gone is closed
+	cutting    bool               // the plane was told to cut
 }
 
-func cutCount(servers []*Server) uint64 {
-	n := uint64(0)
-	for _, s := range servers {
-		n += s.Counts().Cut
+func (d *drain) servers() []*Server { return *d.mine.Load() }
+
+func (d *drain) cutOn(s *Server) int { return int(s.Counts().Cut - d.base[s]) }
+
+// cut is the number of connections cut while the servers were this drain's. Must be called with Switch.mu held.
+func (d *drain) cut() int {
+	n := d.cutBefore
+	for _, s := range d.servers() {
+		n += d.cutOn(s)
 	}
 	return n
 }
 
-func (d *drain) remaining() int {
+func connections(servers []*Server) int {
 	n := 0
-	for _, s := range d.move.sealed {
+	for _, s := range servers {
 		n += s.Connections()
 	}
 	return n
 }
 
+func (d *drain) remaining() int { return connections(d.servers()) }
+
 // startDrain begins a drain in the background; it ends the operation when it was the last one. Must be
 // called with s.mu held.
 func (s *Switch) startDrain(op *Operation, m *move) *drain {
 	for other := range s.drains { // a new deadline for the same servers takes the place of the old one
-		if slices.ContainsFunc(other.move.sealed, func(x *Server) bool { return slices.Contains(m.sealed, x) }) {
-			other.supersede()
+		if !m.aside {
+			other.take(func(x *Server) bool { return slices.Contains(m.sealed, x) })
 		}
 	}
-	d := &drain{op: op, move: *m, until: time.Now().Add(m.deadline), gone: make(chan struct{}), ended: make(chan struct{}), cutBase: cutCount(m.sealed)}
+	d := &drain{op: op, move: *m, until: time.Now().Add(m.deadline), gone: make(chan struct{}), ended: make(chan struct{}), base: make(map[*Server]uint64, len(m.sealed))}
+	d.mine.Store(&d.move.sealed)
+	for _, srv := range m.sealed {
+		d.base[srv] = srv.Counts().Cut
+	}
 	s.drains[d] = struct{}{}
 	op.mu.Lock()
 	op.drains++
@@ -57,20 +77,39 @@ func (s *Switch) startDrain(op *Operation, m *move) *drain {
 	return d
 }
 
-// supersede ends a drain without cutting anything. Must be called with Switch.mu held.
-func (d *drain) supersede() {
-	if !d.cancel {
-		d.cancel = true
+// take ends the drain of some of its servers without cutting anything there; of all of them, and it has ended.
+// Must be called with Switch.mu held.
+func (d *drain) take(which func(*Server) bool) {
+	var stay []*Server
+	was := d.servers()
+	for _, s := range was {
+		if which(s) {
+			d.cutBefore += d.cutOn(s)
+		} else {
+			stay = append(stay, s)
+		}
+	}
+	if len(stay) == len(was) {
+		return
+	}
+	d.taken = true
+	d.mine.Store(&stay)
+	if len(stay) == 0 {
+		d.superseded = true
 		close(d.gone)
 	}
 }
 
-// supersede ends drains of servers that the snapshot gives new work to again. Must be called with s.mu held.
-func (s *Switch) supersede(next *Snapshot) {
+func (d *drain) supersede() { d.take(func(*Server) bool { return true }) }
+
+// supersede ends the drains of servers that a change gives new work to again. Only the services it changed
+// are looked at: a hand-over drains an active pool behind its hold, whatever changes elsewhere meanwhile.
+// Must be called with s.mu held.
+func (s *Switch) supersede(cur, next *Snapshot) {
 	for d := range s.drains {
 		svc := next.Service(d.move.service)
-		if svc != nil && slices.ContainsFunc(d.move.sealed, func(x *Server) bool { return svc.Maintenance == nil && svc.Active.gives(x) }) {
-			d.supersede()
+		if svc != nil && svc != cur.Service(d.move.service) && svc.Maintenance == nil {
+			d.take(svc.Active.gives)
 		}
 	}
 }
@@ -78,25 +117,26 @@ func (s *Switch) supersede(next *Snapshot) {
 // runDrain ends when the servers are empty, at the deadline and its cuts, or when it is superseded.
 func (s *Switch) runDrain(d *drain) {
 	defer close(d.ended)
-	superseded := !d.waitEmpty(time.Until(d.until))
-	if !superseded && d.remaining() > 0 && d.move.then == ThenClose {
-		superseded = !s.cut(d)
+	d.waitEmpty(time.Until(d.until))
+	if d.remaining() > 0 && d.move.then == ThenClose {
+		s.cutLeft(d)
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	delete(s.drains, d)
 	s.refresh(d.op)
-	cut := int(cutCount(d.move.sealed) - d.cutBase)
-	left := d.remaining()
+	cut := d.cut()
+	left := connections(d.move.sealed)
 	d.op.update(func(v *OperationView) {
+		v.Cut += cut
 		for i := range v.Proofs {
 			if p := &v.Proofs[i]; p.Service == d.move.service && p.From == d.move.from {
-				p.Cut, p.Remaining, p.Drained, p.Superseded = d.op.early[d.move.service].cut+cut, left, left == 0, superseded
+				p.Cut, p.Remaining, p.Drained, p.Superseded = d.op.early[d.move.service].cut+cut, left, left == 0, d.taken
 			}
 		}
 	})
 	switch {
-	case superseded:
+	case d.superseded:
 		d.op.step("drain", "%s/%s: a later change ended the drain, %s left as they are", d.move.service, d.move.from, plural(left, "connection"))
 	case left == 0 && cut == 0:
 		d.op.step("drain", "%s/%s drained, nothing cut", d.move.service, d.move.from)
@@ -124,47 +164,52 @@ func (op *Operation) busyWithMore() bool {
 	return v.State == StateRunning || v.State == StateWaiting
 }
 
-// waitEmpty returns false if the drain was superseded, else when its servers are empty or the time is up.
-func (d *drain) waitEmpty(limit time.Duration) bool {
+// waitEmpty returns when the drain has no connection left on a server that is still its own, or the time is up.
+func (d *drain) waitEmpty(limit time.Duration) {
 	deadline := time.NewTimer(limit)
 	defer deadline.Stop()
 	pause := time.Millisecond
 	for d.remaining() > 0 {
 		select {
 		case <-d.gone:
-			return false
+			return
 		case <-deadline.C:
-			return true
+			return
 		case <-time.After(pause):
 			pause = min(2*pause, 20*time.Millisecond)
 		}
 	}
-	return true
 }
 
-// cut ends what is left, the gentlest way first. It returns false if the drain was superseded meanwhile.
-func (s *Switch) cut(d *drain) bool {
+// cutLeft ends what is left, the gentlest way first.
+func (s *Switch) cutLeft(d *drain) {
 	for _, phase := range []struct {
 		how Cut
 		dur time.Duration
 	}{{CutIdle, cutIdleFor}, {CutAfterAnswer, cutAfterFor}, {CutNow, time.Second}} {
 		for end := time.Now().Add(phase.dur); time.Now().Before(end); {
 			s.mu.Lock()
-			if d.cancel {
-				s.mu.Unlock()
-				return false
-			}
-			s.opt.Plane.Cut(d.move.sealed, phase.how)
+			d.cutting = true
+			s.opt.Plane.Cut(d.servers(), phase.how)
 			s.mu.Unlock()
-			if !d.waitEmpty(cutTick) {
-				return false
-			}
-			if d.remaining() == 0 {
-				return true
+			if d.waitEmpty(cutTick); d.remaining() == 0 {
+				return
 			}
 		}
 	}
-	return true
+}
+
+// settleCuts lets the loops carry out the cuts they were told of, if the change gives new work to a server
+// that is being cut: a connection that starts there after the change must not be hit by an earlier cut. Must be
+// called with s.mu held, before the change is stored.
+func (s *Switch) settleCuts(next *Snapshot) {
+	for d := range s.drains {
+		svc := next.Service(d.move.service)
+		if d.cutting && svc != nil && slices.ContainsFunc(d.servers(), svc.Active.gives) {
+			s.opt.Plane.Quiet(nil)
+			return
+		}
+	}
 }
 
 // Drain is a drain as status shows it.
@@ -182,7 +227,7 @@ func (s *Switch) Drains() []Drain {
 	defer s.mu.Unlock()
 	out := make([]Drain, 0, len(s.drains))
 	for d := range s.drains {
-		out = append(out, Drain{d.move.service, d.move.from, d.move.sealed, d.until, d.move.then, d.remaining()})
+		out = append(out, Drain{d.move.service, d.move.from, d.servers(), d.until, d.move.then, d.remaining()})
 	}
 	return out
 }

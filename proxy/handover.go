@@ -6,46 +6,55 @@ import (
 	"fmt"
 	"slices"
 	"strings"
-	"sync"
 	"time"
 )
-
-// handoverOf is the swap with steps that is under way for a service or a member of a group, or nil.
-func (s *Switch) handoverOf(target string) *Operation {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	for _, name := range s.concerned(s.cur.Load(), &Change{Target: target}) {
-		if op := s.busy[name]; op != nil {
-			return op
-		}
-	}
-	return nil
-}
 
 // swap is the road of `swap` and `back`: gate, then one commit; or, when clients are to be held meanwhile,
 // a hand-over in the background.
 func (s *Switch) swap(ctx context.Context, ch Change) (*Operation, error) {
 	op := s.ops.new(ch)
 	services, p, err := s.begin(op, &ch)
-	if err != nil || p.Noop {
-		return op, err
+	if err != nil {
+		return nil, err
+	}
+	if p.Noop {
+		s.ops.keep(op)
+		return op, nil
 	}
 	hooks := ch.StopOld || ch.StartNew
 	if !ch.Force && !hooks {
 		if err := s.gate(ctx, ch, p); err != nil {
-			s.done(services)
+			s.done(op, services)
 			return nil, err
 		}
 	}
 	if ch.Exclusive || ch.Hold > 0 || hooks {
-		go s.handover(op, ch, services, p)
+		if err := s.beginHandover(op); err != nil {
+			s.done(op, services)
+			return nil, err
+		}
+		s.ops.keep(op)
+		go s.handover(op, ch, services, p) // ends with its commit, an abort or the hold's deadline
 		return op, nil
 	}
-	defer s.done(services)
+	defer s.done(op, services)
 	if err := s.commit(op, ch); err != nil {
 		return nil, err
 	}
+	s.ops.keep(op)
 	return op, nil
+}
+
+// beginHandover makes the operation one that release and the door's stop take back. The stop may have come
+// during the gate.
+func (s *Switch) beginHandover(op *Operation) *Refusal {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.stopped {
+		return s.forbidden(s.cur.Load(), &op.change)
+	}
+	op.handover = true
+	return nil
 }
 
 // begin marks the services busy, so that a second swap of them is refused until this one has committed.
@@ -80,13 +89,15 @@ func (s *Switch) begin(op *Operation, ch *Change) ([]string, *Planned, error) {
 	return services, p, nil
 }
 
-// done ends what begin began.
-func (s *Switch) done(services []string) {
+// done ends what begin began. A deadline that came meanwhile is due now.
+func (s *Switch) done(op *Operation, services []string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for _, name := range services {
 		delete(s.busy, name)
+		s.arm(name)
 	}
+	close(op.free)
 }
 
 // gate asks the servers of each new side whether they can be reached; one of a pool is enough.
@@ -103,33 +114,39 @@ func (s *Switch) gate(ctx context.Context, ch Change, p *Planned) error {
 	return nil
 }
 
-// unreachable asks all servers of a pool at once. It returns nil as soon as one answers, else why each
-// does not.
+// askEvery is how long the gate waits for a server's answer before it asks the next one as well.
+const askEvery = 20 * time.Millisecond
+
+// unreachable asks the servers of a pool, the next one as soon as one fails or is slow to answer: a pool of
+// many costs no more than a pool of one as long as the first answers. It returns nil when one does, else why
+// each does not.
 func (s *Switch) unreachable(ctx context.Context, svc *Service, pool *Pool) []string {
 	ctx, cancel := context.WithTimeout(ctx, svc.Spec.Timeouts.Connect)
-	defer cancel()
-	var wg sync.WaitGroup
-	answers := make(chan error, len(pool.Members))
-	for i := range pool.Members {
-		m := &pool.Members[i]
-		if !m.Gives() {
-			continue
+	defer cancel() // ends the probes still under way
+	answers := make(chan error, len(pool.ready))
+	ask := func(m *Member) {
+		err := s.opt.Probe(ctx, m.Server)
+		if err != nil {
+			err = fmt.Errorf("%s: %w", m.Address, err)
 		}
-		wg.Go(func() { // ends with the dial or ctx
-			err := s.opt.Probe(ctx, m.Server)
-			if err != nil {
-				err = fmt.Errorf("%s: %w", m.Address, err)
-			}
-			answers <- err
-		})
+		answers <- err
 	}
-	go func() { wg.Wait(); close(answers) }()
 	fails := []string{}
-	for err := range answers {
-		if err == nil {
-			return nil
+	for asked := 0; len(fails) < len(pool.ready); {
+		var slow <-chan time.Time
+		if asked < len(pool.ready) {
+			go ask(&pool.Members[pool.ready[asked]]) // ends with the dial or ctx
+			asked++
+			slow = time.After(askEvery)
 		}
-		fails = append(fails, err.Error())
+		select {
+		case err := <-answers:
+			if err == nil {
+				return nil
+			}
+			fails = append(fails, err.Error())
+		case <-slow:
+		}
 	}
 	slices.Sort(fails)
 	return fails
@@ -154,7 +171,7 @@ func (e *errBack) Error() string { return e.why }
 // dies in the middle, the journal has the hold with its deadline and the old side active; a restart holds on
 // until then and releases.
 func (s *Switch) handover(op *Operation, ch Change, services []string, p *Planned) {
-	defer s.done(services)
+	defer s.done(op, services)
 	ch.held = map[string]*Hold{}
 	for _, name := range services {
 		ch.held[name] = s.cur.Load().Service(name).Hold
@@ -224,29 +241,7 @@ func (s *Switch) handoverSteps(ctx context.Context, op *Operation, ch Change, ho
 	if err := s.commit(op, ch); err != nil {
 		return err
 	}
-	v := op.View()
-	waited := 0
-	for i := range v.Proofs {
-		waited += v.Proofs[i].Held
-	}
-	s.say(op, "commit", "%s -> %s, %d waiting clients released after %s", strings.Join(froms(p), ","), strings.Join(tos(p), ","), waited, time.Since(v.Started).Round(time.Millisecond))
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	op.mu.Lock()
-	last := op.drains == 0
-	op.mu.Unlock()
-	if last {
-		s.end(op)
-	}
-	return nil
-}
-
-func froms(p *Planned) []string {
-	var out []string
-	for i := range p.moves {
-		out = append(out, p.moves[i].from)
-	}
-	return slices.Compact(out)
+	return nil // its drains end it
 }
 
 func tos(p *Planned) []string {
@@ -262,35 +257,49 @@ func (s *Switch) say(op *Operation, name, format string, args ...any) {
 	s.hub.publish("step", op.change.Target, op.lastStep())
 }
 
-// drainOld waits until the old sides have no connection, cutting what is left at the drain's deadline.
+// drainOld waits until the old sides have no connection, cutting what is left at the drain's deadline. The
+// services of a group drain side by side: one deadline is for all of them.
 func (s *Switch) drainOld(ctx context.Context, op *Operation, ch Change, p *Planned) error {
+	var drains []*drain
+	s.mu.Lock()
 	for i := range p.moves {
 		m := p.moves[i]
-		m.then, m.deadline = ThenClose, orDuration(ch.Drain, m.deadline)
-		s.mu.Lock()
+		m.then, m.deadline, m.aside = ThenClose, orDuration(ch.Drain, m.deadline), true
 		m.sealed = s.allBut(m.service, m.to)
-		d := s.startDrain(op, &m)
-		s.mu.Unlock()
-		if err := s.await(ctx, op, d.ended, "drain"); err != nil {
-			s.mu.Lock()
+		drains = append(drains, s.startDrain(op, &m))
+	}
+	s.mu.Unlock()
+	defer func() { // those that are left when one failed
+		s.mu.Lock()
+		for _, d := range drains {
 			d.supersede()
-			s.mu.Unlock()
+		}
+		s.mu.Unlock()
+		for _, d := range drains {
+			<-d.ended
+		}
+	}()
+	for _, d := range drains {
+		if err := s.await(ctx, op, d.ended, "drain"); err != nil {
 			return err
 		}
-		if n := d.remaining(); n > 0 {
-			return &errBack{CodeTimeout, fmt.Sprintf("%s still has %s", m.from, plural(n, "connection"))}
+		if n := connections(d.move.sealed); n > 0 {
+			return &errBack{CodeTimeout, fmt.Sprintf("%s of %s still has %s", d.move.from, d.move.service, plural(n, "connection"))}
 		}
+		s.mu.Lock()
+		cut := d.cut()
+		s.mu.Unlock()
 		op.mu.Lock() // the commit's proof takes over what this drain cut
-		early := op.early[m.service]
-		early.cut = int(cutCount(m.sealed) - d.cutBase)
-		op.early[m.service] = early
+		early := op.early[d.move.service]
+		early.cut = cut
+		op.early[d.move.service] = early
 		op.mu.Unlock()
 	}
 	return nil
 }
 
 // allBut lists every server of a service, of whatever pool and also those that a reload removed and that
-// still drain, but for those of one pool. Must be called with s.mu held.
+// still have connections, but for those of one pool. Must be called with s.mu held.
 func (s *Switch) allBut(service, pool string) []*Server {
 	var out []*Server
 	for _, p := range s.cur.Load().Service(service).Pools {
@@ -298,14 +307,9 @@ func (s *Switch) allBut(service, pool string) []*Server {
 			out = append(out, p.Servers()...)
 		}
 	}
-	for d := range s.drains {
-		if d.move.service != service {
-			continue
-		}
-		for _, srv := range d.move.sealed {
-			if srv.Pool != pool && !slices.Contains(out, srv) {
-				out = append(out, srv)
-			}
+	for _, srv := range s.retired {
+		if srv.Service == service && srv.Pool != pool && srv.Connections() > 0 {
+			out = append(out, srv)
 		}
 	}
 	return out
@@ -352,23 +356,35 @@ func (s *Switch) awaitHook(ctx context.Context, op *Operation, step string) erro
 // long after the new side's readiness they are let in.
 const gateEvery = 4 * time.Millisecond
 
+// sayEvery bounds how often the reason is told, should it read differently each time.
+const sayEvery = 500 * time.Millisecond
+
 // awaitGate waits until each new side has a server that can be reached.
 func (s *Switch) awaitGate(ctx context.Context, op *Operation, ch Change, p *Planned) error {
 	if ch.Force {
 		s.say(op, "gate", "skipped (--force)")
 		return nil
 	}
-	begun, last := time.Now(), ""
+	begun, last, said := time.Now(), "", time.Time{}
+	probing, stop := context.WithCancel(ctx)
+	defer stop()
 	for i := range p.moves {
 		m := &p.moves[i]
 		for {
 			svc := s.cur.Load().Service(m.service)
-			fails := s.unreachable(ctx, svc, svc.Pool(m.to))
+			asked := make(chan []string, 1)
+			go func() { asked <- s.unreachable(probing, svc, svc.Pool(m.to)) }() // ends with the probes or this function
+			var fails []string
+			select {
+			case fails = <-asked:
+			case why := <-op.abort:
+				return &errBack{CodeFailed, why}
+			}
 			if fails == nil {
 				break
 			}
-			if text := strings.Join(fails, "; "); text != last && ctx.Err() == nil {
-				last = text
+			if text := strings.Join(fails, "; "); text != last && time.Since(said) >= sayEvery && ctx.Err() == nil {
+				last, said = text, time.Now()
 				s.say(op, "wait", "%s/%s is not ready yet: %s", m.service, m.to, text)
 			}
 			select {
@@ -406,6 +422,6 @@ func (s *Switch) goBack(op *Operation, ch Change, why *errBack) {
 	s.say(op, "back", "%s", r.Message)
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	op.update(func(v *OperationView) { v.Err, v.State = r, StateRunning })
+	op.update(func(v *OperationView) { v.Err, v.State, v.Changed = r, StateRunning, false })
 	s.end(op)
 }

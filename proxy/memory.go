@@ -3,6 +3,7 @@ package proxy
 import (
 	"encoding/json"
 	"fmt"
+	"slices"
 	"time"
 )
 
@@ -141,14 +142,25 @@ func (m *Memory) apply(r *Record) {
 	}
 }
 
-// expire drops holds and maintenances whose deadline has passed while no door was there to end them.
-func (m *Memory) expire(now time.Time) {
-	for _, s := range m.Services {
-		if s.Hold != nil && !s.Hold.Until.After(now) {
+// expire drops holds and maintenances whose deadline has passed while no door was there to end them. It returns
+// the services that had one; together they make one more revision.
+func (m *Memory) expire(now time.Time) []string {
+	var ended []string
+	for name, s := range m.Services {
+		hold := s.Hold != nil && !s.Hold.Until.After(now)
+		maintenance := s.Maintenance != nil && !s.Maintenance.Until.IsZero() && !s.Maintenance.Until.After(now)
+		if hold {
 			s.Hold = nil
 		}
-		if s.Maintenance != nil && !s.Maintenance.Until.IsZero() && !s.Maintenance.Until.After(now) {
+		if maintenance {
 			s.Maintenance = nil
 		}
+		if hold || maintenance {
+			ended = append(ended, name)
+		}
 	}
+	if slices.Sort(ended); ended != nil {
+		m.Revision++
+	}
+	return ended
 }

@@ -48,6 +48,7 @@ type Proof struct {
 	Superseded    bool          `json:"superseded,omitempty"` // a later change ended the drain
 
 	lastOld, firstNew int64 // Clock instants
+	steerRev          uint64
 }
 
 // settle derives the times and the overlap from the instants.
@@ -72,6 +73,9 @@ type Operation struct {
 	drains int              // still going on
 	record uint64           // Seq of its change in the journal; 0: none
 	early  map[string]early // service → what a hand-over did to it before its commit
+
+	handover bool          // a swap with steps, which Abort takes back until it has committed
+	free     chan struct{} // closed when its services can be changed again; swap and back only
 }
 
 // early is what a hand-over did before its commit; the commit's proof counts it.
@@ -93,6 +97,7 @@ type OperationView struct {
 	Steps    []Step
 	Proofs   []Proof
 	Plan     []string
+	Cut      int // connections cut so far by its drains, also those without a proof: of a drain, a maintenance, a reload
 	Err      *Refusal
 }
 
@@ -102,7 +107,7 @@ type hookAnswer struct {
 }
 
 func newOperation(id uint64, ch Change) *Operation {
-	op := &Operation{id: strconv.FormatUint(id, 10), change: ch, moved: make(chan struct{}), hook: make(chan hookAnswer), abort: make(chan string, 1), early: map[string]early{}}
+	op := &Operation{id: strconv.FormatUint(id, 10), change: ch, moved: make(chan struct{}), hook: make(chan hookAnswer), abort: make(chan string, 1), early: map[string]early{}, free: make(chan struct{})}
 	target := ch.Target
 	if ch.Pool != "" {
 		target += "/" + ch.Pool
@@ -161,23 +166,6 @@ func (op *Operation) Wait(ctx context.Context, after int) OperationView {
 	}
 }
 
-// waitEnd returns when nothing of the operation goes on any more, or ctx is done.
-func (op *Operation) waitEnd(ctx context.Context) {
-	for {
-		op.mu.Lock()
-		moved, ended := op.moved, op.view.ended()
-		op.mu.Unlock()
-		if ended {
-			return
-		}
-		select {
-		case <-moved:
-		case <-ctx.Done():
-			return
-		}
-	}
-}
-
 // Continue answers the hook that the operation waits for; a failure makes it go back.
 func (op *Operation) Continue(step, failure string) error {
 	v := op.View()
@@ -200,10 +188,11 @@ func (op *Operation) Abort(why string) {
 	}
 }
 
-// operations remembers the latest ones for GET /v1/operations.
+// operations remembers the latest ones for GET /v1/operations: those that began. A refused one is not kept.
 type operations struct {
 	mu   sync.Mutex
 	last uint64
+	kept uint64
 	ring [256]*Operation
 }
 
@@ -211,20 +200,23 @@ func (o *operations) new(ch Change) *Operation {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	o.last++
-	op := newOperation(o.last, ch)
-	o.ring[o.last%uint64(len(o.ring))] = op
-	return op
+	return newOperation(o.last, ch)
+}
+
+func (o *operations) keep(op *Operation) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.ring[o.kept%uint64(len(o.ring))] = op
+	o.kept++
 }
 
 func (o *operations) find(id string) *Operation {
-	n, err := strconv.ParseUint(id, 10, 64)
-	if err != nil {
-		return nil
-	}
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	if op := o.ring[n%uint64(len(o.ring))]; op != nil && op.id == id {
-		return op
+	for _, op := range o.ring {
+		if op != nil && op.id == id {
+			return op
+		}
 	}
 	return nil
 }

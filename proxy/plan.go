@@ -28,6 +28,7 @@ type move struct {
 	from, to string // pools; to is "" when no pool takes over
 	sealed   []*Server
 	swapped  bool // the service's active pool changes: the answer has a proof of it
+	aside    bool // a hand-over's drain before its commit: other drains of the same servers go on
 	deadline time.Duration
 	then     Then
 }
@@ -261,7 +262,6 @@ func (p *Planned) members(cur *Snapshot, ch *Change) ([]*Service, *Refusal) {
 	}
 	members := slices.Clone(pool.Members)
 	var touched []*Server
-	var sealed []*Server
 	found := ch.Server == ""
 	for i := range members {
 		m := &members[i]
@@ -280,9 +280,6 @@ func (p *Planned) members(cur *Snapshot, ch *Change) ([]*Service, *Refusal) {
 		}
 		if *m != was {
 			touched = append(touched, m.Server)
-			if !m.Gives() && was.Gives() {
-				sealed = append(sealed, m.Server)
-			}
 			p.record.From, p.record.To = memberState(&was), memberState(m)
 		}
 	}
@@ -306,13 +303,13 @@ func (p *Planned) members(cur *Snapshot, ch *Change) ([]*Service, *Refusal) {
 	next.Pools[slices.Index(svc.Pools, pool)] = made
 	if svc.Active == pool {
 		next.Active = made
-		if len(made.ready) == 0 && !ch.Force {
+		if len(made.ready) == 0 && len(pool.ready) > 0 && !ch.Force {
 			return nil, refuse(CodeGate, "%s not done: it would leave %s, the active pool of %s, without a server for new clients", ch.Verb, pool.Name, svc.Spec.Name).
 				hint("`turnout swap %s POOL` first; or `turnout maintenance on %s`; `--force` does it all the same", svc.Spec.Name, svc.Spec.Name).holds(cur.still(svc))
 		}
 	}
 	if ch.Verb == VerbDrain {
-		p.moves = append(p.moves, move{service: svc.Spec.Name, from: pool.Name, sealed: sealed,
+		p.moves = append(p.moves, move{service: svc.Spec.Name, from: pool.Name, sealed: touched,
 			deadline: orDuration(ch.Drain, svc.Spec.Drain.Timeout), then: orThen(ch.Then, svc.Spec.Drain.Then)})
 	}
 	p.say("%s: %s -> %s", path, p.record.From, p.record.To)
@@ -340,18 +337,20 @@ func (p *Planned) doors(cur *Snapshot, ch *Change, now time.Time) ([]*Service, *
 		case VerbHold:
 			next.Hold = &Hold{Since: now, Until: now.Add(orDuration(ch.For, DefaultHold)), Wait: svc.Spec.Hold.Timeout, By: ch.Who.Name, Reason: ch.Reason}
 			if ch.handover {
-				next.Hold.Wait = ch.For
+				// A little longer than the hold itself: whoever came as it began is let in at its
+				// deadline, not turned away.
+				next.Hold.Wait = ch.For + time.Second
 			}
 			p.say("%s: new clients wait at the door until %s", name, next.Hold.Until.Format(time.TimeOnly))
 		case VerbRelease:
-			if svc.Hold == nil {
+			if svc.Hold == nil || ch.expiry && !ch.handover && svc.Hold.Until.After(ch.deadline) {
 				p.say("%s: nothing is held", name)
 				continue
 			}
 			next.Hold = ch.held[name]
 			p.say("%s: released to %s, %d waiting", name, svc.Active.Name, svc.Held())
 		case VerbMaintenance:
-			if !ch.On && svc.Maintenance == nil {
+			if m := svc.Maintenance; !ch.On && (m == nil || ch.expiry && (m.Until.IsZero() || m.Until.After(ch.deadline))) {
 				p.say("%s: not in maintenance", name)
 				continue
 			}
@@ -431,6 +430,12 @@ func (p *Planned) reload(cur *Snapshot, ch *Change) (*Planned, error) {
 	mem := memoryOf(cur)
 	mem.Revision = cur.Revision + 1
 	next := build(ch.Spec, mem, cur, cur.index.loops)
+	for _, svc := range next.Services {
+		if was := cur.Service(svc.Spec.Name); was != nil && len(svc.Active.ready) == 0 && len(was.Active.ready) > 0 && !ch.Force {
+			return nil, refuse(CodeGate, "the file would leave %s, the active pool of %s, without a server for new clients: all are drained or have weight 0", svc.Active.Name, svc.Spec.Name).
+				hint("`turnout ready %s/%s` or `turnout swap %s POOL` first, then reload; `--force` does it all the same", svc.Spec.Name, svc.Active.Name, svc.Spec.Name).holds(cur.still(was))
+		}
+	}
 	same := len(next.Services) == len(cur.Services) && reflect.DeepEqual(next.Groups, cur.Groups)
 	p.record.Services = map[string]*ServiceMemory{}
 	for i, svc := range next.Services {

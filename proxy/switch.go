@@ -3,7 +3,10 @@ package proxy
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
+	"slices"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -78,6 +81,8 @@ type Switch struct {
 	busy    map[string]*Operation  // services with a swap under way, up to its commit
 	drains  map[*drain]struct{}    // going on
 	timers  map[string]*time.Timer // service → next deadline of a hold or maintenance
+	retired []*Server              // removed by a reload while they had connections
+	ended   []string               // services whose hold or maintenance passed its deadline before the start
 	stopped bool
 
 	reloads       atomic.Uint64
@@ -101,7 +106,7 @@ func New(spec *Spec, mem *Memory, opt Options) *Switch {
 	if s.opt.Warn == nil {
 		s.opt.Warn = func(string, error) {}
 	}
-	mem.expire(time.Now())
+	s.ended = mem.expire(time.Now())
 	mem.Revision = max(mem.Revision, 1)
 	s.seq = mem.Seq
 	s.cur.Store(build(spec, mem, nil, opt.Loops))
@@ -122,9 +127,20 @@ func (s *Switch) Start(plane Plane, detail string) error {
 	}
 	prepared.Commit()
 	for _, svc := range cur.Services {
-		s.arm(svc)
+		s.arm(svc.Spec.Name)
 	}
 	r := Record{Time: time.Now(), Revision: cur.Revision, Verb: VerbStart, Who: TheDoor, Outcome: OutcomeDone, Detail: detail}
+	for _, name := range s.ended { // else a clock that goes back could bring them again
+		if svc := cur.Service(name); svc != nil {
+			if r.Services == nil {
+				r.Services = map[string]*ServiceMemory{}
+			}
+			r.Services[name] = svc.memory()
+		}
+	}
+	if s.ended != nil {
+		r.Reason = "hold or maintenance had passed its own deadline: " + strings.Join(s.ended, ", ")
+	}
 	if err := s.note(&r, true); err != nil {
 		s.opt.Warn("the start could not be journalled; changes will be refused until the journal can be written", err)
 	}
@@ -153,16 +169,45 @@ func (s *Switch) Apply(ctx context.Context, ch Change) (*Operation, error) {
 		return s.swap(ctx, ch)
 	}
 	if ch.Verb == VerbRelease {
-		if op := s.handoverOf(ch.Target); op != nil {
-			op.Abort("released by " + ch.Who.Name)
-			op.waitEnd(ctx)
+		if err := s.takeBack(ctx, &ch); err != nil {
+			return nil, err
 		}
 	}
 	op := s.ops.new(ch)
 	if err := s.commit(op, ch); err != nil {
 		return nil, err
 	}
+	s.ops.keep(op)
 	return op, nil
+}
+
+// takeBack makes way for a release: hand-overs that hold the target go back, and other swaps of it, which take
+// no longer than their gate, are waited for.
+func (s *Switch) takeBack(ctx context.Context, ch *Change) *Refusal {
+	s.mu.Lock()
+	cur := s.cur.Load()
+	if err := s.forbidden(cur, ch); err != nil {
+		s.mu.Unlock()
+		return err
+	}
+	var under []*Operation
+	for _, name := range s.concerned(cur, ch) {
+		if op := s.busy[name]; op != nil {
+			under = append(under, op)
+			if op.handover {
+				op.Abort("released by " + ch.Who.Name)
+				ch.IfRevision = 0 // it was the one asked for; going back makes the next one
+			}
+		}
+	}
+	s.mu.Unlock()
+	for _, op := range under {
+		select {
+		case <-op.free:
+		case <-ctx.Done():
+		}
+	}
+	return nil
 }
 
 // Plan says what a change would do, and changes nothing.
@@ -185,11 +230,19 @@ func (s *Switch) Plan(ch Change) (*Operation, error) {
 	return op, nil
 }
 
-// may refuses what the state of the door forbids whatever the change is. Must be called with s.mu held.
+// may refuses what cannot be done now, whatever the change is. Must be called with s.mu held.
 func (s *Switch) may(cur *Snapshot, ch *Change, op *Operation) *Refusal {
+	if !ch.expiry {
+		if err := s.forbidden(cur, ch); err != nil {
+			return err
+		}
+	}
+	return s.conflict(cur, ch, op)
+}
+
+// forbidden refuses what the state of the door forbids. Must be called with s.mu held.
+func (s *Switch) forbidden(cur *Snapshot, ch *Change) *Refusal {
 	switch {
-	case ch.expiry:
-		return nil
 	case s.stopped:
 		return refuse(CodeFailed, "the door is stopping; nothing can be changed")
 	case ch.IfRevision != 0 && ch.IfRevision != cur.Revision:
@@ -199,6 +252,11 @@ func (s *Switch) may(cur *Snapshot, ch *Change, op *Operation) *Refusal {
 		return refuse(CodeConflict, "frozen by %s since %s%s", cur.Frozen.By, cur.Frozen.Since.Format(time.DateTime), because(cur.Frozen.Reason)).
 			hint("`turnout unfreeze` allows changes again").holds(cur.still(nil))
 	}
+	return nil
+}
+
+// conflict refuses a change of what another one is about to change. Must be called with s.mu held.
+func (s *Switch) conflict(cur *Snapshot, ch *Change, op *Operation) *Refusal {
 	for _, name := range s.concerned(cur, ch) {
 		if other := s.busy[name]; other != nil && other != op {
 			return refuse(CodeConflict, "another change of %s is under way: %s %s since %s (operation %s)", name, other.change.Verb, other.view.Target, other.view.Started.Format(time.TimeOnly), other.id).
@@ -264,6 +322,7 @@ func (s *Switch) commit(op *Operation, ch Change) error {
 	}
 	proofs := op.proofs(p)
 
+	s.settleCuts(p.Next)
 	s.cur.Store(p.Next) // from here on each new claim sees the change
 	stored := time.Now()
 	if prepared != nil {
@@ -304,7 +363,7 @@ func (op *Operation) proofs(p *Planned) []Proof {
 	for i := range p.moves {
 		if m := &p.moves[i]; m.swapped {
 			out = append(out, Proof{Service: m.service, From: m.from, To: m.to, Then: m.then, DrainUntil: time.Now().Add(m.deadline),
-				Resteered: op.early[m.service].resteered, Cut: op.early[m.service].cut})
+				Resteered: op.early[m.service].resteered, Cut: op.early[m.service].cut, steerRev: p.Next.Revision})
 		}
 	}
 	return out
@@ -336,14 +395,18 @@ func (s *Switch) prove(proofs []Proof, tallies map[string]Tally, stored time.Tim
 
 // inForce does what follows a change: drains, deadlines, events. Must be called with s.mu held.
 func (s *Switch) inForce(op *Operation, ch Change, cur *Snapshot, p *Planned, proofs []Proof) {
-	for _, svc := range p.Next.Services {
-		if cur.Service(svc.Spec.Name) != svc {
-			s.arm(svc)
-		}
+	for name := range p.record.Services {
+		s.arm(name)
 	}
-	s.supersede(p.Next)
+	for _, name := range p.record.Dropped {
+		s.arm(name)
+	}
+	s.supersede(cur, p.Next)
 	for i := range p.moves {
 		s.startDrain(op, &p.moves[i])
+	}
+	if ch.Verb == VerbReload {
+		s.retire(p)
 	}
 	if ch.Verb == VerbSwap || ch.Verb == VerbBack {
 		s.tallies.mu.Lock()
@@ -356,6 +419,13 @@ func (s *Switch) inForce(op *Operation, ch Change, cur *Snapshot, p *Planned, pr
 	op.record = p.record.Seq
 	draining := op.drains > 0
 	op.mu.Unlock()
+	if ch.handover && ch.Verb != VerbHold && ch.Verb != VerbRelease { // before the drains can end the operation
+		waited := 0
+		for i := range proofs {
+			waited += proofs[i].Held
+		}
+		s.say(op, "commit", "%s -> %s, %d waiting clients released after %s", p.record.From, p.record.To, waited, time.Since(op.view.Started).Round(time.Millisecond))
+	}
 	op.update(func(v *OperationView) {
 		v.Changed, v.Revision, v.Plan = true, p.Next.Revision, p.Words
 		v.Proofs = append(v.Proofs, proofs...)
@@ -377,11 +447,21 @@ func (s *Switch) inForce(op *Operation, ch Change, cur *Snapshot, p *Planned, pr
 	}
 }
 
+// retire remembers the servers that a reload removed and that still have connections, so that an exclusive swap
+// knows of them even when no drain is there to. Must be called with s.mu held.
+func (s *Switch) retire(p *Planned) {
+	for i := range p.moves {
+		s.retired = append(s.retired, p.moves[i].sealed...)
+	}
+	s.retired = slices.DeleteFunc(s.retired, func(srv *Server) bool { return srv.Connections() == 0 })
+}
+
 // journal gives the record its number and makes it durable. A deadline of the door's own is carried out
 // even so: its record said when it would end, so a restart comes to the same end.
 func (s *Switch) journal(r *Record, expiry bool) error {
 	err := s.note(r, false)
 	if err != nil && expiry {
+		r.Seq = 0 // it has none: the next record takes it
 		s.opt.Warn("a deadline's end could not be journalled", err)
 		return nil
 	}
@@ -439,6 +519,9 @@ func (s *Switch) end(op *Operation) {
 			outcome = OutcomeSuperseded
 		}
 	}
+	if v.Cut > 0 { // a drain, a maintenance or a reload has no proof
+		outcome = OutcomeCut
+	}
 	if v.Err != nil {
 		outcome = OutcomeFailed
 	}
@@ -474,12 +557,16 @@ func (s *Switch) outcome(op *Operation, outcome Outcome, detail string) {
 	}
 }
 
-// arm sets the timer for the next deadline of the service's hold or maintenance. Must be called with s.mu held.
-func (s *Switch) arm(svc *Service) {
-	name := svc.Spec.Name
+// arm sets the timer for the next deadline of a service's hold or maintenance, in the place of the one it had.
+// Must be called with s.mu held.
+func (s *Switch) arm(name string) {
 	if t := s.timers[name]; t != nil {
 		t.Stop()
 		delete(s.timers, name)
+	}
+	svc := s.cur.Load().Service(name)
+	if svc == nil || s.stopped {
+		return
 	}
 	var until time.Time
 	if svc.Hold != nil {
@@ -496,22 +583,24 @@ func (s *Switch) arm(svc *Service) {
 	s.timers[name] = time.AfterFunc(time.Until(until), func() { s.expire(name, until) })
 }
 
-// expire ends a hold or maintenance at its own deadline (P8).
+// expire ends a hold or maintenance at its own deadline (P8). While a swap of the service is under way it does
+// nothing: a hand-over keeps its own deadline, and done arms the timer again.
 func (s *Switch) expire(name string, until time.Time) {
-	cur := s.cur.Load()
-	svc := cur.Service(name)
-	if svc == nil || s.handoverOf(name) != nil { // a hand-over keeps its own deadline
+	svc := s.cur.Load().Service(name)
+	if svc == nil {
 		return
 	}
 	var changes []Change
-	if h := svc.Hold; h != nil && !h.Until.After(until) {
-		changes = append(changes, Change{Verb: VerbRelease, Target: name, Who: TheDoor, Reason: "the hold's own deadline", expiry: true})
+	if svc.Hold != nil {
+		changes = append(changes, Change{Verb: VerbRelease, Target: name, Who: TheDoor, Reason: "the hold's own deadline", expiry: true, deadline: until})
 	}
-	if m := svc.Maintenance; m != nil && !m.Until.IsZero() && !m.Until.After(until) {
-		changes = append(changes, Change{Verb: VerbMaintenance, Target: name, Who: TheDoor, Reason: "the maintenance's own deadline", expiry: true})
+	if svc.Maintenance != nil {
+		changes = append(changes, Change{Verb: VerbMaintenance, Target: name, Who: TheDoor, Reason: "the maintenance's own deadline", expiry: true, deadline: until})
 	}
 	for _, ch := range changes {
-		if err := s.commit(s.ops.new(ch), ch); err != nil {
+		err := s.commit(s.ops.new(ch), ch)
+		var r *Refusal
+		if errors.As(err, &r) && r.Code != CodeConflict && r.Code != CodeNotFound {
 			s.opt.Warn("a deadline could not be carried out", err)
 		}
 	}
@@ -550,7 +639,7 @@ func (s *Switch) refresh(op *Operation) {
 		if old := svc.Pool(p.From); old != nil {
 			p.Remaining = old.Connections()
 		}
-		if svc.Active.Name != p.To || svc.Since.After(p.At) {
+		if svc.SteerRev != p.steerRev {
 			continue // a later change: its tallies are not this one's
 		}
 		t := tallies[p.Service]
@@ -593,17 +682,26 @@ func (s *Switch) Stats() Stats {
 	return out
 }
 
-// Stop refuses further changes, and takes back hand-overs that are under way. The plane is stopped by its
-// owner.
+// Stop refuses further changes, and takes back hand-overs that are under way. Drains go on. The plane is
+// stopped by its owner, later.
 func (s *Switch) Stop(why string) {
 	s.mu.Lock()
 	s.stopped = true
+	var under []*Operation
 	for _, op := range s.busy {
-		op.Abort("the door is stopping")
+		if op.handover {
+			op.Abort("the door is stopping")
+			under = append(under, op)
+		}
 	}
-	for _, t := range s.timers {
-		t.Stop()
+	for name := range s.timers {
+		s.arm(name)
 	}
+	s.mu.Unlock()
+	for _, op := range under {
+		<-op.free // at once: each wait of a hand-over ends with an abort
+	}
+	s.mu.Lock()
 	r := Record{Time: time.Now(), Revision: s.cur.Load().Revision, Verb: VerbStop, Who: TheDoor, Outcome: OutcomeDone, Detail: why}
 	if err := s.note(&r, true); err != nil {
 		s.opt.Warn("the stop could not be journalled", err)

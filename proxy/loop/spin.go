@@ -18,7 +18,7 @@ type spin struct {
 }
 
 const (
-	spinTries  = 2  // looks before a wait, while there is credit
+	spinTries  = 4  // looks before a wait, while there is credit
 	spinGain   = 2  // credit for a fruitful look
 	spinLoss   = 1  // and for a fruitless one
 	spinMax    = 16 // so that the end of a busy time costs at most 16 looks

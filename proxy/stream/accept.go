@@ -18,7 +18,8 @@ const (
 func (w *worker) listen(slot uint32, fd int) {
 	w.listeners[slot] = fd
 	if err := w.loop.AddListener(fd, loop.MakeToken(kindListener, 0, slot, 0)); err != nil {
-		w.plane.log.Error("listener not registered", zap.Error(err))
+		w.plane.log.Error("listener not registered, will be tried again", zap.Error(err))
+		w.pauses.Set(slot, w.loop.Now()+int64(acceptPause))
 	}
 }
 

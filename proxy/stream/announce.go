@@ -23,8 +23,8 @@ func (w *worker) announce(slot uint32, c *conn, _ loop.Events) {
 	switch {
 	case err != 0 || n == 0:
 		w.malformed(slot, c)
-	case perr == errShortHeader && n < maxProxyHeader:
-		// The rest comes with another event.
+	case perr == errShortHeader && n < maxProxyHeader && !c.half[client].is(hup):
+		// The rest comes with another event. (After the client's end of stream, nothing does.)
 	case perr != nil:
 		w.malformed(slot, c)
 	default:

@@ -14,7 +14,8 @@ const (
 	endDone        ending = iota // both sides ended
 	endReset                     // one side was reset, and so the other
 	endIdle                      // no byte for too long
-	endCut                       // at a drain's deadline
+	endCut                       // at a drain's deadline, between two answers
+	endCutOff                    // at a drain's deadline, whatever it was doing
 	endLeft                      // the client left while it waited
 	endWaited                    // waited too long at the door
 	endOverflow                  // too many wait already
@@ -26,24 +27,31 @@ const (
 	endStopped                   // the door stops
 )
 
-var endWords = [...]string{"done", "reset", "idle", "cut", "left", "waited too long", "too many waiting", "maintenance", "no server", "service gone", "out of descriptors", "malformed", "stopped"}
+var endWords = [...]string{"done", "reset", "idle", "cut", "cut", "left", "waited too long", "too many waiting", "maintenance", "no server", "service gone", "out of descriptors", "malformed", "stopped"}
 
 func (e ending) String() string { return endWords[e] }
 
 // end closes both sides, gives everything back and forgets the connection. Whatever state it is in.
 func (w *worker) end(slot uint32, c *conn, why ending) {
 	var srv *proxy.Server
+	midway := w.midway(c, why)
 	switch c.state {
 	case relaying:
 		t := &w.targets[c.target]
 		srv = t.server
 		w.unlink(&t.conns, c)
 		t.count--
-		w.claims.End(srv, why == endCut)
+		w.claims.End(srv, why == endCut || why == endCutOff)
 	case resetting:
 		t := &w.targets[c.target]
 		srv = t.server
-		t.dials--
+		if c.fd[server] >= 0 {
+			w.unlink(&t.conns, c)
+			t.count--
+			w.claims.End(srv, false)
+		} else {
+			t.dials--
+		}
 	case dialing:
 		srv = w.targets[c.target].server
 		w.undial(slot, c)
@@ -60,6 +68,9 @@ func (w *worker) end(slot uint32, c *conn, why ending) {
 	}
 	for _, fd := range c.fd {
 		if fd >= 0 {
+			if midway {
+				_ = loop.SetLinger0(int(fd))
+			}
 			loop.Close(int(fd))
 		}
 	}
@@ -70,45 +81,73 @@ func (w *worker) end(slot uint32, c *conn, why ending) {
 	listener := c.listener
 	w.conns.Free(slot)
 	if srv != nil {
-		w.roomAt(listener)
+		w.roomAt(int(listener))
 	}
 }
 
-// roomAt lets in a client that waits because its service's servers were full, now that a connection has ended.
-func (w *worker) roomAt(listener int32) {
-	if len(w.queueOf) == 0 {
-		return
+// midway tells whether the door ends a connection in the middle of something: then both sides get a reset, so
+// that none can take what it has for the whole.
+func (w *worker) midway(c *conn, why ending) bool {
+	if c.state != relaying {
+		return false
 	}
-	svc := w.sw.Current().At(int(listener))
-	if svc == nil || svc.Hold != nil {
-		return
+	switch why {
+	case endCutOff:
+		return true
+	case endStopped:
+		return !w.quiet(c, idleCut)
+	case endIdle:
+		unacked, err := loop.OutQueue(int(c.fd[client]))
+		return c.half[client].pending() || c.half[server].pending() || err == 0 && unacked > 0
 	}
-	if qi, ok := w.queueOf[svc.Live]; ok && w.queues[qi].head != none && w.queues[qi].pouring == 0 {
-		w.loop.Post(func() { w.admit(qi) })
-	}
+	return false
 }
 
 const (
 	resetLook = 5 * time.Millisecond // how often unacknowledged bytes are looked for
-	resetWait = 5 * time.Second      // how long a reset waits for them
+	resetWait = 5 * time.Second      // how long a reset, or an end that the door makes, waits for them
 )
 
 // reset carries a reset to side s: after what was sent to it before has been acknowledged, because a reset
-// makes both kernels throw away what is still under way. It returns false: the connection relays no more.
+// makes both kernels throw away what is still under way. It returns false: the connection relays no more. One
+// whose server is to be reset stays counted on it, and in its list, until that is done.
 func (w *worker) reset(slot uint32, c *conn, s int) bool {
+	if s == client {
+		w.dropServer(c, false)
+	} else {
+		loop.Close(int(c.fd[client]))
+		c.fd[client] = -1
+	}
+	w.outlast(slot, c)
+	return false
+}
+
+// leave ends a connection between two answers. The client gets an end of stream, and the answer before it whole,
+// also when it has begun to ask again: a question that met a closed socket would be answered by a reset, which
+// makes both kernels throw away what is still under way.
+func (w *worker) leave(slot uint32, c *conn) {
+	w.dropServer(c, true)
+	_ = loop.Shutdown(int(c.fd[client]), loop.ShutWrite)
+	c.flags |= orderly
+	w.outlast(slot, c)
+}
+
+// dropServer closes the server's side of a started connection and counts it as ended; the client's is left.
+func (w *worker) dropServer(c *conn, cut bool) {
 	t := &w.targets[c.target]
 	w.unlink(&t.conns, c)
 	t.count--
 	t.dials++
-	w.claims.End(t.server, false)
+	w.claims.End(t.server, cut)
+	loop.Close(int(c.fd[server]))
+	c.fd[server] = -1
+}
+
+// outlast keeps the one side that is left until it has acknowledged everything.
+func (w *worker) outlast(slot uint32, c *conn) {
 	c.state = resetting
 	c.until = w.loop.Now() + int64(resetWait)
-	if other := c.fd[1-s]; other >= 0 { // that side is gone already
-		loop.Close(int(other))
-		c.fd[1-s] = -1
-	}
 	w.resetSoon(slot, c)
-	return false
 }
 
 func (w *worker) resetSoon(slot uint32, c *conn) {
@@ -119,6 +158,10 @@ func (w *worker) resetSoon(slot uint32, c *conn) {
 	now := w.loop.Now()
 	if n, err := loop.OutQueue(int(c.fd[s])); err == 0 && n > 0 && now < c.until {
 		w.timers.Set(slot, now+int64(resetLook))
+		return
+	}
+	if c.flags&orderly != 0 {
+		w.end(slot, c, endCut)
 		return
 	}
 	_ = loop.SetLinger0(int(c.fd[s]))
@@ -139,10 +182,8 @@ func (w *worker) quiet(c *conn, idle int64) bool {
 	return true
 }
 
-// Idle times for cuts.
-const (
-	idleCut = int64(20 * time.Millisecond)
-)
+// idleCut is for how long nothing has moved on a connection that counts as idle.
+const idleCut = int64(20 * time.Millisecond)
 
 // cut ends connections of a target as far as how allows; see proxy.Cut.
 func (w *worker) cut(ti int32, how proxy.Cut) {
@@ -150,19 +191,17 @@ func (w *worker) cut(ti int32, how proxy.Cut) {
 		c := w.conns.Get(slot)
 		next := c.next
 		switch {
-		case how == proxy.CutNow:
-			if !w.quiet(c, 0) {
-				// In the middle of something: a reset, so that the client cannot take what it
-				// has for the whole.
-				_ = loop.SetLinger0(int(c.fd[client]))
+		case c.state == resetting:
+			if how == proxy.CutNow {
 				_ = loop.SetLinger0(int(c.fd[server]))
+				w.end(slot, c, endReset)
 			}
-			w.end(slot, c, endCut)
 		case w.quiet(c, idleCut):
-			w.end(slot, c, endCut)
-		case how == proxy.CutAfterAnswer:
-			c.flags |= afterAnswer
+			w.leave(slot, c)
+		case how == proxy.CutNow:
+			w.end(slot, c, endCutOff)
 		}
 		slot = next
 	}
+	w.targets[ti].afterAnswer = how == proxy.CutAfterAnswer
 }

@@ -49,8 +49,14 @@ const testLoops = 2
 
 func openDoor(t testing.TB, spec *proxy.Spec) *door {
 	t.Helper()
+	return openDoorWith(t, spec, testLoops, nil)
+}
+
+// openDoorWith is openDoor with so many loops and an access log. Its end checks that nothing was left lent.
+func openDoorWith(t testing.TB, spec *proxy.Spec, loops int, access *zap.Logger) *door {
+	t.Helper()
 	d := &door{journal: &memory{}, t: t}
-	d.Switch = proxy.New(spec, &proxy.Memory{}, proxy.Options{Loops: testLoops, Journal: d.journal, Probe: func(ctx context.Context, s *proxy.Server) error {
+	d.Switch = proxy.New(spec, &proxy.Memory{}, proxy.Options{Loops: loops, Journal: d.journal, Probe: func(ctx context.Context, s *proxy.Server) error {
 		network, address := "tcp", s.Address
 		if path, ok := strings.CutPrefix(address, "unix:"); ok {
 			network, address = "unix", path
@@ -65,16 +71,42 @@ func openDoor(t testing.TB, spec *proxy.Spec) *door {
 	if tt, ok := t.(*testing.T); ok {
 		log = zaptest.NewLogger(tt, zaptest.Level(zap.ErrorLevel))
 	}
-	plane, err := stream.New(stream.Options{Switch: d.Switch, Loops: testLoops, Log: log})
+	plane, err := stream.New(stream.Options{Switch: d.Switch, Loops: loops, Log: log, Access: access})
 	if err != nil {
 		t.Fatal(err)
 	}
 	d.plane = plane
-	t.Cleanup(plane.Stop)
+	t.Cleanup(func() {
+		plane.ThawAll()
+		d.nothingLeft()
+		plane.Stop()
+	})
 	if err := d.Start(plane, "test"); err != nil {
 		t.Fatal(err)
 	}
 	return d
+}
+
+// nothingLeft ends all connections and looks for what was not given back.
+func (d *door) nothingLeft() {
+	d.t.Helper()
+	d.plane.CloseListeners()
+	d.plane.EndAll()
+	if lent := d.plane.Lent(); lent != (stream.Lent{}) {
+		d.t.Errorf("without a client there is still %+v", lent)
+	}
+	for _, svc := range d.Current().Services {
+		if n := svc.Held(); n != 0 {
+			d.t.Errorf("%s: %d held without a client", svc.Spec.Name, n)
+		}
+		for _, p := range svc.Pools {
+			for _, srv := range p.Servers() {
+				if n := srv.Counts(); n.Connections != 0 || n.Dialing != 0 {
+					d.t.Errorf("%s/%s: %d connections and %d dials counted without a client", p.Name, srv.Name, n.Connections, n.Dialing)
+				}
+			}
+		}
+	}
 }
 
 // addr is the address of the first listener of a service.

@@ -1,6 +1,8 @@
 package stream
 
 import (
+	"sync/atomic"
+	"syscall"
 	"time"
 
 	"github.com/turnout-proxy/turnout/proxy"
@@ -19,16 +21,99 @@ const (
 // queue is where the clients of one service wait on this loop, first come first served.
 type queue struct {
 	live       *proxy.Live // nil: not in use
+	line       *line
 	head, tail uint32
 	length     int
 	pouring    int // let in, and still being dialled for
+}
+
+// line joins the queues that one service has on different loops: each loop says here since when its first client
+// waits (0: none does, or as many as may be are being let in). So a server with max_connections that has room again
+// gets whoever has waited longest, not whoever is on the loop where a connection has just ended.
+type line struct{ since []atomic.Int64 }
+
+// line finds or makes a service's.
+func (p *Plane) line(live *proxy.Live) *line {
+	p.linesMu.Lock()
+	defer p.linesMu.Unlock()
+	l := p.lines[live]
+	if l == nil {
+		l = &line{make([]atomic.Int64, len(p.workers))}
+		p.lines[live] = l
+	}
+	return l
+}
+
+// forgetLines drops those of services that are gone.
+func (p *Plane) forgetLines(snap *proxy.Snapshot) {
+	p.linesMu.Lock()
+	defer p.linesMu.Unlock()
+	for live := range p.lines {
+		if svc := snap.Service(live.Name); svc == nil || svc.Live != live {
+			delete(p.lines, live)
+		}
+	}
+}
+
+// eldest is the loop whose first client has waited longest; -1: none waits.
+func (l *line) eldest() int {
+	at, first := -1, int64(0)
+	for i := range l.since {
+		if t := l.since[i].Load(); t != 0 && (at < 0 || t < first) {
+			at, first = i, t
+		}
+	}
+	return at
+}
+
+// showHead tells the line who is the first of a queue now.
+func (w *worker) showHead(q *queue) {
+	since := int64(0)
+	if q.head != none && q.pouring < pourWidth {
+		since = w.conns.Get(q.head).began
+	}
+	q.line.since[w.loop.ID()].Store(since)
+}
+
+// limited tells whether a service's servers can be full.
+func limited(svc *proxy.Service) bool {
+	for i := range svc.Active.Members {
+		if svc.Active.Members[i].Max > 0 {
+			return true
+		}
+	}
+	return false
+}
+
+// mustQueue tells whether a new client has to wait because others wait already for servers that were full;
+// otherwise it could take what becomes free before they do. When the door is full too, it may try its luck.
+func (w *worker) mustQueue(svc *proxy.Service) bool {
+	n := svc.Held()
+	return n > 0 && n < svc.Spec.Hold.Max && svc.Hold == nil && svc.Maintenance == nil && limited(svc)
+}
+
+// roomAt lets in the client that has waited longest for servers that were full, now that a connection has ended.
+func (w *worker) roomAt(listener int) {
+	svc := w.sw.Current().At(listener)
+	if svc == nil || svc.Hold != nil || svc.Held() == 0 || !limited(svc) {
+		return
+	}
+	live := svc.Live
+	if i := w.plane.line(live).eldest(); i >= 0 {
+		other := w.plane.workers[i]
+		other.loop.Post(func() {
+			if qi, ok := other.queueOf[live]; ok {
+				other.admit(qi)
+			}
+		})
+	}
 }
 
 func (w *worker) queueFor(live *proxy.Live) int32 {
 	if i, ok := w.queueOf[live]; ok {
 		return i
 	}
-	q := queue{live: live, head: none, tail: none}
+	q := queue{live: live, line: w.plane.line(live), head: none, tail: none}
 	for i := range w.queues {
 		if w.queues[i].live == nil {
 			w.queues[i] = q
@@ -59,6 +144,7 @@ func (w *worker) hold(slot uint32, c *conn, svc *proxy.Service, why proxy.Verdic
 	}
 	q.tail = slot
 	q.length++
+	w.showHead(q)
 	c.until = w.loop.Now() + int64(svc.WaitLimit())
 	w.timers.Set(slot, c.until)
 	if why == proxy.Full {
@@ -92,10 +178,14 @@ func (w *worker) unhold(slot uint32, c *conn, how proxy.HoldEnd) {
 	}
 	c.next, c.prev = none, none
 	q.length--
+	w.showHead(q)
 	w.timers.Cancel(slot)
 	w.claims.Unhold(w.sw.Current().At(int(c.listener)), q.live, how)
 	c.state = steering
 	if how != proxy.HoldReleased {
+		if q.head != none {
+			w.askAgain(c.queue) // if this was the first: nobody else looks for room on behalf of the next
+		}
 		c.queue = -1
 	}
 }
@@ -107,7 +197,7 @@ func (w *worker) lookForLeaving(slot uint32, c *conn, ev loop.Events) {
 	if !gone && ev&loop.RDHUP != 0 {
 		var b [1]byte
 		n, err := loop.Peek(int(c.fd[client]), b[:])
-		gone = n == 0 && err == 0
+		gone = n == 0 && err != syscall.EAGAIN // an error is a reset, which the peek has taken off the socket
 	}
 	if gone {
 		w.end(slot, c, endLeft)
@@ -123,6 +213,12 @@ func (w *worker) waited(slot uint32, c *conn) {
 		return
 	}
 	w.timers.Set(slot, c.until) // admit sets it anew if this is still the first and there is no room
+	if svc := w.sw.Current().At(int(c.listener)); svc != nil && svc.Hold == nil {
+		if i := w.queues[c.queue].line.eldest(); i >= 0 && i != w.loop.ID() {
+			w.askAgain(c.queue) // another loop's client is first, and that loop looks for room as this one does
+			return
+		}
+	}
 	w.admit(c.queue)
 }
 
@@ -161,6 +257,7 @@ func (w *worker) admit(qi int32) {
 		}
 		w.unhold(slot, c, proxy.HoldReleased)
 		w.queues[qi].pouring++
+		w.showHead(&w.queues[qi])
 		c.flags |= pouring
 		if verdict == proxy.Dial {
 			c.position = int32(got.Position)
@@ -181,6 +278,7 @@ func (w *worker) poured(c *conn) {
 	c.flags &^= pouring
 	c.queue = -1
 	w.queues[qi].pouring--
+	w.showHead(&w.queues[qi])
 	if w.queues[qi].head != none {
 		w.loop.Post(func() { w.admit(qi) })
 	}

@@ -2,6 +2,7 @@ package stream
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"strings"
 	"sync"
@@ -33,10 +34,14 @@ type Plane struct {
 	running sync.WaitGroup
 	places  places
 	cancel  context.CancelFunc
+	stop    sync.Once
 
 	mu      sync.Mutex
 	sockets map[int]*listen.Socket // listener slot → socket
 	closed  bool                   // CloseListeners was called
+
+	linesMu sync.Mutex // taken only when clients wait
+	lines   map[*proxy.Live]*line
 
 	ends       chan accessLine
 	accessDone chan struct{}
@@ -47,7 +52,7 @@ type Plane struct {
 // New starts the loops; nothing is accepted until the Switch starts the plane.
 func New(opt Options) (*Plane, error) {
 	ctx, cancel := context.WithCancel(context.Background())
-	p := &Plane{sw: opt.Switch, log: opt.Log, sockets: map[int]*listen.Socket{}, places: places{known: map[string]*place{}}, cancel: cancel}
+	p := &Plane{sw: opt.Switch, log: opt.Log, sockets: map[int]*listen.Socket{}, lines: map[*proxy.Live]*line{}, places: places{known: map[string]*place{}}, cancel: cancel}
 	for i := range opt.Loops {
 		l, err := loop.New(i)
 		if err != nil {
@@ -82,6 +87,9 @@ func (p *Plane) Prepare(next *proxy.Snapshot) (proxy.Prepared, error) {
 	pr := &prepared{p: p, next: next, open: map[int]*listen.Socket{}}
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	if p.closed {
+		return nil, errors.New("the door accepts no clients any more: it is stopping")
+	}
 	var errs []string
 	next.Listeners(func(slot int, spec proxy.ListenSpec, svc *proxy.Service) {
 		if p.sockets[slot] != nil {
@@ -136,6 +144,7 @@ func (pr *prepared) Commit() {
 			delete(p.sockets, slot)
 		}
 	}
+	p.forgetLines(pr.next)
 }
 
 // rearm brings idle timers in line with a reload: a deadline that became shorter, or was switched on.
@@ -247,8 +256,10 @@ func (p *Plane) Drain(ctx context.Context) int {
 }
 
 // Stop ends every connection and the loops. CloseListeners and Drain come before it when clients are to be
-// spared.
-func (p *Plane) Stop() {
+// spared. A second Stop does nothing.
+func (p *Plane) Stop() { p.stop.Do(p.stopNow) }
+
+func (p *Plane) stopNow() {
 	p.CloseListeners()
 	p.each(func(w *worker) {
 		w.conns.All(func(slot uint32, c *conn) bool {

@@ -47,12 +47,14 @@ func parseProxyHeader(b []byte) (proxyHeader, error) {
 }
 
 func parseProxyV1(b []byte) (proxyHeader, error) {
-	end := bytes.Index(b[:min(len(b), maxProxyLine)], []byte("\r\n"))
-	if end < 0 {
-		if len(b) >= maxProxyLine || bytes.IndexByte(b, '\n') >= 0 {
-			return proxyHeader{}, errBadHeader
-		}
+	// The first LF ends the line and must follow a CR: so the verdict is the same however much of the line, or
+	// of what follows it, is at hand.
+	end := bytes.IndexByte(b[:min(len(b), maxProxyLine)], '\n') - 1
+	switch {
+	case end < 0 && len(b) < maxProxyLine:
 		return proxyHeader{}, errShortHeader
+	case end < 0 || b[end] != '\r':
+		return proxyHeader{}, errBadHeader
 	}
 	h := proxyHeader{length: end + 2}
 	fields := bytes.Split(b[:end], []byte(" "))

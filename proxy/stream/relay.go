@@ -13,9 +13,14 @@ const pumpRounds = 8
 // relay takes an event of one side of a started connection.
 func (w *worker) relay(slot uint32, c *conn, side int, ev loop.Events) {
 	h := &c.half[side]
-	if ev&(loop.In|loop.RDHUP|loop.Hup|loop.Err) != 0 {
+	if ev&loop.Err != 0 {
+		// It was reset, which reading need not show: after an end of stream that is all one reads.
+		w.unwritable(slot, c, 1-side)
+		return
+	}
+	if ev&(loop.In|loop.RDHUP|loop.Hup) != 0 {
 		h.state |= readable
-		if ev&(loop.RDHUP|loop.Hup|loop.Err) != 0 {
+		if ev&(loop.RDHUP|loop.Hup) != 0 {
 			// Edge-triggered: no further event will come for what is already there, so a short
 			// read no longer means "nothing left"; only the end or EAGAIN does.
 			h.state |= hup
@@ -49,7 +54,7 @@ func (w *worker) pump(slot uint32, c *conn, s int) bool {
 		case h.is(eof):
 			return w.ended(slot, c, s)
 		case !h.is(readable):
-			return true
+			return w.rested(slot, c, s)
 		case round == pumpRounds:
 			w.loop.Again(w.token(slot, uint8(s)))
 			return true
@@ -64,7 +69,7 @@ func (w *worker) pump(slot uint32, c *conn, s int) bool {
 		switch {
 		case err == syscall.EAGAIN:
 			h.state &^= readable
-			return w.rested(slot, c, s)
+			continue
 		case err != 0:
 			h.state |= broken
 			continue
@@ -82,9 +87,6 @@ func (w *worker) pump(slot uint32, c *conn, s int) bool {
 		}
 		if !w.forward(slot, c, s, buf[:n]) {
 			return false
-		}
-		if !h.is(readable) && !h.pending() {
-			return w.rested(slot, c, s)
 		}
 	}
 }
@@ -157,10 +159,13 @@ func (w *worker) dropBuf(h *half) {
 // unwritable is a side that takes no more bytes: it was reset, or has closed. What it sent before that is
 // still carried; then its end or its reset is.
 func (w *worker) unwritable(slot uint32, c *conn, s int) bool {
-	h := &c.half[s]
+	h, back := &c.half[s], &c.half[1-s]
 	h.state |= dead
 	w.drop(c, s)
-	back := &c.half[1-s]
+	if back.is(dead) { // nor does the other one: nothing can be carried any more
+		w.end(slot, c, endReset)
+		return false
+	}
 	back.state |= readable | hup
 	return w.pump(slot, c, 1-s)
 }
@@ -188,6 +193,9 @@ func (w *worker) ended(slot uint32, c *conn, s int) bool {
 	if !h.is(finSent) {
 		h.state |= finSent
 		h.state &^= readable
+		if s == client {
+			c.lastSide = client // an end of stream is a word too: an answer may come of it
+		}
 		if !back.is(finSent) { // else both are closed right now
 			_ = loop.Shutdown(int(c.fd[1-s]), loop.ShutWrite)
 		}
@@ -201,8 +209,8 @@ func (w *worker) ended(slot uint32, c *conn, s int) bool {
 
 // rested is the moment at which everything that side s has said so far is carried.
 func (w *worker) rested(slot uint32, c *conn, s int) bool {
-	if c.flags&afterAnswer != 0 && s == server && w.quiet(c, 0) {
-		w.end(slot, c, endCut)
+	if s == server && w.targets[c.target].afterAnswer && w.quiet(c, 0) {
+		w.leave(slot, c)
 		return false
 	}
 	return true

@@ -23,6 +23,11 @@ func (w *worker) steer(slot uint32, c *conn) {
 			w.end(slot, c, endRefused)
 			return
 		}
+		if c.rev == 0 && w.mustQueue(svc) {
+			c.rev = snap.Revision
+			w.hold(slot, c, svc, proxy.Full)
+			return
+		}
 		if c.rev != snap.Revision {
 			c.rev, c.tried = snap.Revision, 0 // another snapshot, another pool: positions mean other servers
 		}
@@ -41,6 +46,12 @@ func (w *worker) steer(slot uint32, c *conn) {
 			w.end(slot, c, endMaintenance)
 			return
 		default:
+			if c.flags&portless != 0 { // not the servers' fault: ports come back as connections end
+				c.flags &^= portless
+				c.tried = 0
+				w.starve(slot, c, svc, syscall.EADDRNOTAVAIL)
+				return
+			}
 			w.claims.Refused(svc)
 			w.end(slot, c, endNoServer)
 			return
@@ -60,37 +71,46 @@ func (w *worker) key(svc *proxy.Service, c *conn) uint64 {
 // dial begins to connect to the claimed server. False: that failed at once and was counted, and another
 // server may be claimed. True: something will come of it, or has already.
 func (w *worker) dial(slot uint32, c *conn, svc *proxy.Service, srv *proxy.Server) bool {
+	c.begin, c.address = w.targets[w.target(srv)].where.begin(), 0
+	return w.dialOn(slot, c, svc, srv, "the name does not resolve")
+}
+
+// dialOn dials the claimed server's addresses, from c.address on, until one neither answers nor fails at once.
+// why is what the server's failure is put down to when there are no more.
+func (w *worker) dialOn(slot uint32, c *conn, svc *proxy.Service, srv *proxy.Server, why string) bool {
 	ti := w.target(srv)
-	to := w.targets[ti].where.pick()
-	if to == nil {
-		w.failed(c, srv, "the name does not resolve")
-		return false
-	}
-	fd, err := loop.Socket(to.Family(), loop.SockStream, 0)
-	if err == syscall.EMFILE || err == syscall.ENFILE || err == syscall.ENOBUFS || err == syscall.ENOMEM {
-		w.claims.GiveUp(srv)
-		w.starve(slot, c, svc, err)
-		return true
-	}
-	if err != 0 {
-		w.failed(c, srv, "socket: "+err.Error())
-		return false
-	}
-	if to.Family() != loop.AFUnix {
-		_ = loop.SetNodelay(fd) // an old kernel's refusal costs only speed
-	}
-	switch err = loop.Connect(fd, to); err {
-	case 0, syscall.EINPROGRESS, syscall.EAGAIN:
-	case syscall.EADDRNOTAVAIL: // no local port is left
+	where := w.targets[ti].where
+	var fd int
+	var err syscall.Errno
+	for ; ; c.address++ {
+		to := where.pick(c.begin, c.address)
+		if to == nil {
+			w.failed(c, srv, why)
+			return false
+		}
+		fd, err = loop.Socket(to.Family(), loop.SockStream, 0)
+		if err == syscall.EMFILE || err == syscall.ENFILE || err == syscall.ENOBUFS || err == syscall.ENOMEM {
+			w.claims.GiveUp(srv)
+			w.starve(slot, c, svc, err)
+			return true
+		}
+		if err != 0 {
+			why = "socket: " + err.Error()
+			continue
+		}
+		if to.Family() != loop.AFUnix {
+			_ = loop.SetNodelay(fd) // an old kernel's refusal costs only speed
+		}
+		err = loop.Connect(fd, to)
+		if err == 0 || err == syscall.EINPROGRESS || err == syscall.EAGAIN {
+			break
+		}
+		if err == syscall.EADDRNOTAVAIL { // no local port for this address; or no such address, as ::1 without IPv6
+			c.flags |= portless
+		}
 		loop.Close(fd)
-		w.claims.GiveUp(srv)
-		w.starve(slot, c, svc, err)
-		return true
-	default:
-		loop.Close(fd)
-		w.failed(c, srv, "connect: "+err.Error())
-		w.targets[ti].where.next.Add(1)
-		return false
+		where.failed(c.begin, c.address)
+		why = "connect: " + err.Error()
 	}
 	c.fd[server], c.target, c.state = int32(fd), ti, dialing
 	w.targets[ti].dials++
@@ -99,7 +119,7 @@ func (w *worker) dial(slot uint32, c *conn, svc *proxy.Service, srv *proxy.Serve
 	c.until = w.loop.Now() + limit
 	switch err {
 	case 0: // a Unix socket
-		w.connected(slot, c)
+		w.connected(slot, c, false)
 		return true
 	case syscall.EAGAIN: // its backlog is full
 		c.flags |= retryDial
@@ -124,6 +144,7 @@ func (w *worker) undial(slot uint32, c *conn) {
 		loop.Close(int(c.fd[server]))
 	}
 	c.fd[server], c.target, c.state = -1, -1, steering
+	c.dial++ // what the descriptor's events have to say comes too late
 	c.flags &^= retryDial
 }
 
@@ -135,9 +156,9 @@ func (w *worker) failed(c *conn, srv *proxy.Server, why string) {
 // dialed is the end of a dial.
 func (w *worker) dialed(slot uint32, c *conn, ev loop.Events) {
 	if ev&(loop.Err|loop.Hup) != 0 {
-		// A server that accepted and reset at once has been reached; what it sent can be read, and
-		// then the reset. Only an error of the connect itself is a failed dial.
-		if err := loop.GetsockErr(int(c.fd[server])); err != 0 {
+		// A server that accepted and reset at once (EPIPE: after an end of stream) has been reached; what
+		// it sent can be read, and then the reset. Only an error of the connect itself is a failed dial.
+		if err := loop.GetsockErr(int(c.fd[server])); err != 0 && err != syscall.ECONNRESET && err != syscall.EPIPE {
 			w.dialFailed(slot, c, "connect: "+err.Error())
 			return
 		}
@@ -145,7 +166,7 @@ func (w *worker) dialed(slot uint32, c *conn, ev loop.Events) {
 	if ev&loop.Out == 0 && ev&(loop.Err|loop.Hup) == 0 {
 		return
 	}
-	w.connected(slot, c)
+	w.connected(slot, c, true)
 	if w.isRelaying(slot, c) && ev&(loop.In|loop.RDHUP|loop.Hup|loop.Err) != 0 {
 		w.relay(slot, c, server, ev)
 	}
@@ -155,12 +176,20 @@ func (w *worker) isRelaying(slot uint32, c *conn) bool {
 	return w.conns.Gen(slot) != 0 && w.conns.Get(slot) == c && c.state == relaying
 }
 
+// dialFailed goes on with the server's next address, or else with the next server.
 func (w *worker) dialFailed(slot uint32, c *conn, why string) {
 	t := &w.targets[c.target]
 	srv := t.server
-	t.where.next.Add(1)
+	t.where.failed(c.begin, c.address)
 	w.undial(slot, c)
-	w.failed(c, srv, why)
+	c.address++
+	if svc := w.sw.Current().At(int(c.listener)); svc != nil && svc.Gives(srv) {
+		if w.dialOn(slot, c, svc, srv, why) {
+			return
+		}
+	} else {
+		w.failed(c, srv, why)
+	}
 	w.steer(slot, c)
 }
 
@@ -172,9 +201,14 @@ func (w *worker) dialTimer(slot uint32, c *conn) {
 		return
 	}
 	fd := int(c.fd[server])
-	switch err := loop.Connect(fd, w.targets[c.target].where.pick()); err {
+	to := w.targets[c.target].where.pick(c.begin, c.address)
+	if to == nil {
+		w.dialFailed(slot, c, "connect: the address is gone")
+		return
+	}
+	switch err := loop.Connect(fd, to); err {
 	case 0:
-		w.connected(slot, c)
+		w.connected(slot, c, false)
 	case syscall.EAGAIN:
 		w.timers.Set(slot, min(c.until, now+int64(unixRetry)))
 	default:
@@ -183,28 +217,27 @@ func (w *worker) dialTimer(slot uint32, c *conn) {
 }
 
 // connected makes the claim final and begins to relay; or, when the switch was thrown meanwhile, takes the
-// dial back and steers anew.
-func (w *worker) connected(slot uint32, c *conn) {
+// dial back and steers anew. registered: events of the server's descriptor come already.
+func (w *worker) connected(slot uint32, c *conn, registered bool) {
 	srv := w.targets[c.target].server
 	if !w.claims.Start(int(c.listener), srv, c.rev) {
 		w.undial(slot, c)
 		w.steer(slot, c)
 		return
 	}
-	unwatched := c.flags&retryDial != 0 || w.targets[c.target].where.pick().Family() == loop.AFUnix
 	w.unlink(&w.dials, c)
 	t := &w.targets[c.target]
 	t.dials--
 	t.count++
 	w.link(&t.conns, slot, c)
 	c.state = relaying
-	c.flags &^= retryDial
+	c.flags &^= retryDial | portless
 	c.last = w.loop.Now()
 	c.lastSide = server
 	svc := w.sw.Current().At(int(c.listener))
 	w.rest(slot, c, svc)
 	w.poured(c)
-	if unwatched && w.loop.Add(int(c.fd[server]), w.token(slot, server)) != nil {
+	if !registered && w.loop.Add(int(c.fd[server]), w.token(slot, server)) != nil {
 		w.end(slot, c, endStarved)
 		return
 	}
@@ -244,6 +277,9 @@ func (w *worker) unstarve(slot uint32, c *conn) {
 // quiet point: afterwards no dial of this loop is under way to a sealed server.
 func (w *worker) takeBack() {
 	snap := w.sw.Current()
+	for i := range w.targets {
+		w.targets[i].afterAnswer = false
+	}
 	for slot := w.dials; slot != none; {
 		c := w.conns.Get(slot)
 		next := c.next

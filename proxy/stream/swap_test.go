@@ -2,10 +2,8 @@ package stream_test
 
 import (
 	"bytes"
-	"crypto/sha256"
 	"fmt"
 	"io"
-	"math/rand/v2"
 	"net"
 	"sync"
 	"sync/atomic"
@@ -97,41 +95,6 @@ func TestSwap_NoConnectionBegunAfterTheAnswerReachesTheOldSide(t *testing.T) {
 		t.Fatalf("%d connections, %d failed, %d late", total.Load(), failed.Load(), late.Load())
 	}
 	t.Logf("%d connections over 100 swaps", total.Load())
-}
-
-func TestRelay_CarriesMuchBothWaysByteForByte(t *testing.T) {
-	size := int64(64 << 20)
-	sums := make(chan [32]byte, 1)
-	srv := serve(t, "s", func(c *net.TCPConn) {
-		defer c.Close()
-		h := sha256.New()
-		var wg sync.WaitGroup
-		wg.Go(func() {
-			_, _ = io.CopyN(c, rand.NewChaCha8([32]byte{2}), size)
-			_ = c.CloseWrite()
-		})
-		_, _ = io.Copy(h, c)
-		wg.Wait()
-		sums <- [32]byte(h.Sum(nil))
-	})
-	d := openDoor(t, pools([]string{"a", srv.address()}))
-	c := d.dial("svc").(*net.TCPConn)
-	var wg sync.WaitGroup
-	want, sent := sha256.New(), sha256.New()
-	_, _ = io.CopyN(want, rand.NewChaCha8([32]byte{2}), size)
-	wg.Go(func() {
-		_, _ = io.CopyN(io.MultiWriter(c, sent), rand.NewChaCha8([32]byte{1}), size)
-		_ = c.CloseWrite()
-	})
-	got := sha256.New()
-	n, err := io.Copy(got, c)
-	wg.Wait()
-	if err != nil || n != size || !bytes.Equal(got.Sum(nil), want.Sum(nil)) {
-		t.Fatalf("down: %d of %d bytes, %v", n, size, err)
-	}
-	if up := <-sums; !bytes.Equal(up[:], sent.Sum(nil)) {
-		t.Fatal("up: the bytes differ")
-	}
 }
 
 func TestHold_ClientsWaitUnreadAndAreLetInByRelease(t *testing.T) {

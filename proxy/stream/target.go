@@ -18,9 +18,14 @@ import (
 type target struct {
 	server *proxy.Server // nil: not in use
 	where  *place
-	conns  uint32 // list of relaying conns
-	dials  int32  // conns that dial it, or whose reset is under way
+	conns  uint32 // list of relaying conns, and of those by which a reset is on its way to it
+	dials  int32  // conns that dial it, or whose client is yet to be reset
 	count  int32  // conns in the list
+
+	// afterAnswer: its connections end each when the server's bytes have just been carried whole
+	// (proxy.CutAfterAnswer). The quiet point clears it, since a change may have ended the drain; a drain
+	// that goes on sets it again.
+	afterAnswer bool
 }
 
 // target finds or makes the loop's target of a server.
@@ -46,13 +51,13 @@ func (w *worker) sweep() {
 	for i := range w.targets {
 		if t := &w.targets[i]; t.server != nil && t.count == 0 && t.dials == 0 {
 			delete(w.targetOf, t.server)
-			*t = target{}
+			*t = target{conns: none}
 		}
 	}
 	for live, i := range w.queueOf {
 		if q := &w.queues[i]; q.length == 0 && q.pouring == 0 {
 			delete(w.queueOf, live)
-			*q = queue{}
+			*q = queue{head: none, tail: none}
 		}
 	}
 }
@@ -60,16 +65,26 @@ func (w *worker) sweep() {
 // place is where an address leads: one socket address, or those that a host name has at present.
 type place struct {
 	addrs atomic.Pointer[[]loop.Sockaddr]
-	next  atomic.Uint32 // which of several; moved on when one fails
+	next  atomic.Uint32 // with which of several to begin: the one after the last that failed
 }
 
-// pick returns the socket address to dial; nil: the name does not resolve at present.
-func (p *place) pick() *loop.Sockaddr {
+// begin is the address to dial first.
+func (p *place) begin() uint8 { return uint8(p.next.Load()) }
+
+// pick returns the nth socket address to dial, counted from begin; nil: there are no more, or the name does
+// not resolve at present.
+func (p *place) pick(begin, nth uint8) *loop.Sockaddr {
 	addrs := p.addrs.Load()
-	if addrs == nil || len(*addrs) == 0 {
+	if addrs == nil || int(nth) >= len(*addrs) {
 		return nil
 	}
-	return &(*addrs)[int(p.next.Load())%len(*addrs)]
+	return &(*addrs)[(int(begin)+int(nth))%len(*addrs)]
+}
+
+// failed has later dials begin after an address that failed. A dial that goes through all of them counts from its own
+// begin, so that it tries each once whatever others do meanwhile.
+func (p *place) failed(begin, nth uint8) {
+	p.next.Store(uint32(begin) + uint32(nth) + 1)
 }
 
 // places resolves the addresses of servers, off the loops. Host names are looked up again as long as they

@@ -8,7 +8,13 @@ import (
 // Kinds of tokens.
 const (
 	kindListener = 1 // slot: listener slot
-	kindConn     = 2 // slot: connection; side: client or server
+	kindConn     = 2 // slot: connection; side: client
+
+	// kindDial and those after it are a connection's server side. A client may be dialled for several
+	// times, by descriptors of the same number even, so the kind says which dial it is: an event of a
+	// dial that was taken back earlier in the batch must not pass for one of the dial that followed.
+	kindDial  = 16
+	dialKinds = 16
 )
 
 // Sides of a connection.
@@ -27,7 +33,7 @@ const (
 	starved                 // no descriptor or port was to be had for a dial; timer: the next try
 	dialing                 // in the dial list; timer: connect timeout
 	relaying                // started, in its target's list; timer: idle
-	resetting               // the other side is gone: the reset waits for the last bytes to be acknowledged; timer: next look
+	resetting               // one side is closed: the other's reset, or end, waits until its last bytes are acknowledged; timer: next look
 )
 
 // none ends a list of slots.
@@ -52,16 +58,20 @@ type conn struct {
 	state      state
 	flags      flags
 	lastSide   uint8 // where the last byte came from
+	dial       uint8 // counts dials; see kindDial
+	address    uint8 // which address of the claimed server is dialled, counted from begin
+	begin      uint8 // the one that was tried first
 }
 
 type flags uint8
 
 const (
-	watched     flags = 1 << iota // the client's descriptor is registered
-	pouring                       // let in from a queue, which counts it until its dial has ended
-	afterAnswer                   // to be closed after the server's next answer (proxy.CutAfterAnswer)
-	retryDial                     // a Unix socket's backlog was full: the timer dials again
-	announced                     // worker.announced has its addresses
+	watched   flags = 1 << iota // the client's descriptor is registered
+	pouring                     // let in from a queue, which counts it until its dial has ended
+	retryDial                   // a Unix socket's backlog was full: the timer dials again
+	announced                   // worker.announced has its addresses
+	portless                    // a dial found no local port
+	orderly                     // resetting: an end of stream was sent, and is what the client gets
 )
 
 // half is one direction of a connection: from side s to the other one.
@@ -118,11 +128,18 @@ func newWorker(p *Plane, l *loop.Loop) *worker {
 	w.pauses = l.NewWheel(w.resume)
 	l.Handle(kindListener, w.accept)
 	l.Handle(kindConn, w.event)
+	for i := range uint8(dialKinds) {
+		l.Handle(kindDial+i, w.event)
+	}
 	return w
 }
 
 func (w *worker) token(slot uint32, side uint8) loop.Token {
-	return loop.MakeToken(kindConn, w.conns.Gen(slot), slot, side)
+	kind := uint8(kindConn)
+	if side == server {
+		kind = kindDial + w.conns.Get(slot).dial%dialKinds
+	}
+	return loop.MakeToken(kind, w.conns.Gen(slot), slot, side)
 }
 
 // event is where each event of a connection comes in.
@@ -132,17 +149,30 @@ func (w *worker) event(t loop.Token, ev loop.Events) {
 		return // ended earlier in this batch
 	}
 	c := w.conns.Get(slot)
+	if t.Side() == server && t.Kind() != kindDial+c.dial%dialKinds {
+		return // of a dial that is over
+	}
+	if c.state < relaying && t.Side() == client && ev&(loop.RDHUP|loop.Hup|loop.Err) != 0 {
+		c.half[client].state |= hup // told but once: relaying must know that there is an end to find
+	}
 	switch c.state {
 	case relaying:
 		w.relay(slot, c, int(t.Side()), ev)
-	case dialing:
-		if t.Side() == server {
+	case dialing, starved:
+		switch {
+		case t.Side() == server && c.state == dialing:
 			w.dialed(slot, c, ev)
+		case t.Side() == client && ev&(loop.Err|loop.Hup) != 0: // the client has broken off, and no event will say so again
+			w.end(slot, c, endLeft)
 		}
 	case waiting:
 		w.lookForLeaving(slot, c, ev)
 	case announcing:
 		w.announce(slot, c, ev)
+	case resetting:
+		if ev&loop.Err != 0 && c.fd[t.Side()] >= 0 { // it was quicker
+			w.end(slot, c, endReset)
+		}
 	}
 }
 
