@@ -8,7 +8,7 @@ func nearest(word string, known []string) string {
 		return ""
 	}
 	plain := plainWord(word)
-	best, least := "", max(1, len(plain)/3)+1
+	best, least := "", max(1, (len(plain)+1)/3)+1
 	for _, k := range known {
 		if len(k) > 64 {
 			continue

@@ -87,9 +87,15 @@ func (c *Claimer) roundRobin(p *Pool, cell *serviceCell, tried Tried) (Claimed, 
 	begin := uint32(c.loop) * (n / uint32(max(len(p.Members[0].cells), 1)))
 	worst := NoServer
 	looks := min(n, 2*uint32(len(p.ready)))
+	at := cell.cursor
+	if tried == 0 {
+		// A client's second try does not move the cursor: else, with two servers of which one hangs,
+		// every client would meet that one first.
+		defer func() { cell.cursor = at }()
+	}
 	for range looks {
-		i := int(p.order[(begin+cell.cursor)%n])
-		cell.cursor++
+		i := int(p.order[(begin+at)%n])
+		at++
 		got, verdict := c.take(p, i, tried)
 		if verdict == Dial {
 			return got, verdict
@@ -103,7 +109,7 @@ func (c *Claimer) roundRobin(p *Pool, cell *serviceCell, tried Tried) (Claimed, 
 	}
 	// Uneven weights make a long round, in which a light server may be far away: ask each once instead.
 	for k := range len(p.ready) {
-		got, verdict := c.take(p, int(p.ready[(int(cell.cursor)+k)%len(p.ready)]), tried)
+		got, verdict := c.take(p, int(p.ready[(int(at)+k)%len(p.ready)]), tried)
 		if verdict == Dial {
 			return got, verdict
 		}

@@ -14,7 +14,7 @@
 // acknowledged. A side that does not read stops the other side's being read: at most one block (64 KiB), or
 // what a pipe holds (1 MiB), waits in between, for either direction.
 //
-// Not promised: urgent data; a reset on a Unix socket, which knows none (there it becomes an end of stream);
-// who comes first of clients that wait on different loops for a hold to end; that a server which was connected to but sent nothing (a dial taken back)
-// does not see that connection come and go.
+// Not promised: urgent data; a reset on a Unix socket, which knows none (there it becomes an end of stream); who
+// comes first of clients that wait on different loops for a hold to end; that a server which was connected to but
+// sent nothing (a dial taken back) does not see that connection come and go.
 package stream

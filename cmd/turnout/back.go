@@ -1,0 +1,17 @@
+package main
+
+import "github.com/spf13/cobra"
+
+func (c *cli) backCommand() *cobra.Command {
+	f := &swapFlags{}
+	cmd := &cobra.Command{
+		Use:               "back TARGET",
+		Short:             "Swap back to where a service or group was before its last swap",
+		Long:              "Swap back to where a service or group was before its last swap. It is a swap like any other, and takes its flags.",
+		Args:              c.wants(1, 1, "TARGET, a service or group"),
+		ValidArgsFunction: c.complete(targets),
+		RunE:              func(cmd *cobra.Command, args []string) error { return c.swap(cmd, f, args[0], "") },
+	}
+	f.add(cmd)
+	return cmd
+}

@@ -1,0 +1,63 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/turnout-proxy/turnout/admin/api"
+	"github.com/turnout-proxy/turnout/admin/client"
+)
+
+func (c *cli) maintenanceCommand() *cobra.Command {
+	f := &changeFlags{}
+	df := &drainFlags{}
+	var limit time.Duration
+	var soft bool
+	cmd := &cobra.Command{
+		Use:   "maintenance on|off TARGET",
+		Short: "Let the door itself answer new clients of a service or group, or stop that",
+		Long: `Let the door itself answer new clients of a service or group: new TCP connections are closed at once.
+Connections that are there drain, or go on with --soft.`,
+		Example:           "  turnout maintenance on node --for 30m --soft --reason \"disk swap\"\n  turnout maintenance off node",
+		Args:              c.wants(2, 2, "on or off, and TARGET"),
+		ValidArgsFunction: c.complete(onOff, targets),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if (args[1] == "on" || args[1] == "off") && args[0] != "on" && args[0] != "off" {
+				return c.usage(cmd, "on or off comes first", commandLine([]string{"maintenance", args[1], args[0]}))
+			}
+			if args[0] != "on" && args[0] != "off" {
+				return c.usage(cmd, fmt.Sprintf("maintenance %s: want on or off", quote(args[0])), "")
+			}
+			on := args[0] == "on"
+			if !on && (limit != 0 || soft || df.drain != 0 || df.then != "") {
+				return c.usage(cmd, "--for, --soft, --drain and --then belong to maintenance on", "")
+			}
+			if soft && (df.drain != 0 || df.then != "") {
+				return c.usage(cmd, "--soft drains nothing; leave out --drain and --then", "")
+			}
+			if err := df.check(c, cmd); err != nil {
+				return err
+			}
+			if err := c.positive(cmd, "for"); err != nil {
+				return err
+			}
+			target, err := c.target(cmd, args[1])
+			if err != nil {
+				return err
+			}
+			req := api.MaintenanceRequest{ChangeRequest: f.request(), On: &on, For: api.Duration(limit), Soft: soft, Drain: api.Duration(df.drain), Then: df.then}
+			return c.change("maintenance", target, f, func(ctx context.Context, d *client.Client) (*api.Operation, error) {
+				return d.Maintenance(ctx, target, req)
+			})
+		},
+	}
+	f.add(cmd)
+	f.addNoWait(cmd)
+	df.add(cmd)
+	cmd.Flags().DurationVar(&limit, "for", 0, "off by itself after this `time`")
+	cmd.Flags().BoolVar(&soft, "soft", false, "connections that are there go on")
+	return cmd
+}

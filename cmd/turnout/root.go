@@ -1,0 +1,235 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
+
+	"github.com/turnout-proxy/turnout/admin/api"
+	"github.com/turnout-proxy/turnout/config"
+)
+
+// cli is one run of the command.
+type cli struct {
+	*ui
+	args []string
+
+	socket  string
+	output  string // table or json
+	timeout time.Duration
+}
+
+// errSaid ends the command with an exit code after everything has been said already.
+type errSaid struct{ code int }
+
+func (e errSaid) Error() string { return fmt.Sprintf("exit code %d", e.code) }
+
+// run is the whole command; it returns the exit code.
+func run(args []string, stdout, stderr io.Writer) int {
+	c := &cli{ui: newUI(stdout, stderr), args: args}
+	root := c.root()
+	root.SetArgs(args)
+	err := root.ExecuteContext(context.Background())
+	c.wipe()
+	var said errSaid
+	var refused *api.Error
+	switch {
+	case err == nil:
+		return 0
+	case errors.As(err, &said):
+		return said.code
+	case errors.As(err, &refused):
+		c.refusal(refused)
+		return api.ExitCode(refused.Code)
+	}
+	c.refusal(&api.Error{Message: err.Error()})
+	return 1
+}
+
+func (c *cli) root() *cobra.Command {
+	root := &cobra.Command{
+		Use:   "turnout",
+		Short: "A stable front door for servers that must be maintained without being missed",
+		Long: `turnout stands before pools of servers, carries their TCP traffic, and on one command moves all of it
+from one pool to another: at once, exactly, provably.
+
+  turnout serve -c turnout.yaml     run the door
+  turnout swap node standby         move all new work of the service node to the pool standby
+  turnout back node                 and back again
+  turnout demo                      see it work in ten seconds`,
+		Args:              cobra.ArbitraryArgs,
+		SilenceErrors:     true,
+		SilenceUsage:      true,
+		DisableAutoGenTag: true,
+		CompletionOptions: cobra.CompletionOptions{DisableDefaultCmd: true},
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if len(args) > 0 {
+				return c.unknownCommand(cmd, args[0])
+			}
+			return cmd.Help()
+		},
+	}
+	root.SetOut(c.out)
+	root.SetErr(c.err)
+	f := root.PersistentFlags()
+	f.StringVar(&c.socket, "socket", "", "admin `socket` of the door (default: TURNOUT_SOCKET, else "+config.DefaultSocket()+")")
+	f.StringVarP(&c.output, "output", "o", "table", "`form` of the answer: table or json (the wire types)")
+	f.DurationVar(&c.timeout, "timeout", 0, "how long this command waits; what it set going goes on in the door")
+	root.SetFlagErrorFunc(c.flagError)
+	root.PersistentPreRunE = func(cmd *cobra.Command, _ []string) error { return c.globals(cmd) }
+	_ = root.RegisterFlagCompletionFunc("output", cobra.FixedCompletions([]string{"table", "json"}, cobra.ShellCompDirectiveNoFileComp))
+
+	cobra.EnableCommandSorting = false
+	c.addGroup(root, "The door:", c.serveCommand(), c.checkCommand(), c.reloadCommand(), c.demoCommand())
+	c.addGroup(root, "To look:", c.statusCommand(), c.historyCommand(), c.eventsCommand(), c.versionCommand())
+	c.addGroup(root, "To move traffic:", c.swapCommand(), c.backCommand(), c.holdCommand(), c.releaseCommand(), c.maintenanceCommand())
+	c.addGroup(root, "To look after servers:", c.drainCommand(), c.readyCommand(), c.weightCommand())
+	c.addGroup(root, "Beside:", c.freezeCommand(), c.unfreezeCommand(), c.completionCommand())
+	root.SetHelpCommandGroupID("Beside:")
+	return root
+}
+
+func (c *cli) addGroup(root *cobra.Command, title string, commands ...*cobra.Command) {
+	root.AddGroup(&cobra.Group{ID: title, Title: title})
+	for _, cmd := range commands {
+		cmd.GroupID = title
+		cmd.DisableFlagsInUseLine = true
+		root.AddCommand(cmd)
+	}
+}
+
+// globals checks what every command takes.
+func (c *cli) globals(cmd *cobra.Command) error {
+	if c.output != "table" && c.output != "json" {
+		return c.usage(cmd, fmt.Sprintf("--output %s: want table or json", quote(c.output)), "")
+	}
+	if c.timeout < 0 || cmd.Flags().Changed("timeout") && c.timeout == 0 {
+		return c.usage(cmd, fmt.Sprintf("--timeout %s: want more than 0, such as 30s", c.timeout), "")
+	}
+	if c.socket == "" {
+		c.socket = os.Getenv("TURNOUT_SOCKET")
+	}
+	if c.socket == "" {
+		c.socket = config.DefaultSocket()
+	}
+	return nil
+}
+
+func (c *cli) json() bool { return c.output == "json" }
+
+// usage is a mistake in the command line; corrected, if not empty, is the line that was most likely meant.
+func (c *cli) usage(cmd *cobra.Command, message, corrected string) error {
+	hint := "`" + cmd.CommandPath() + " --help` shows how it is used"
+	if corrected != "" {
+		hint = "did you mean `" + corrected + "`?"
+	}
+	return &api.Error{Code: api.CodeUsage, Message: message, Hint: hint}
+}
+
+func (c *cli) unknownCommand(root *cobra.Command, name string) error {
+	var known []string
+	for _, sub := range root.Commands() {
+		if !sub.Hidden {
+			known = append(known, sub.Name())
+		}
+	}
+	corrected := ""
+	if meant := nearest(name, known); meant != "" {
+		corrected = c.corrected(name, meant)
+	}
+	return c.usage(root, fmt.Sprintf("unknown command %q", name), corrected)
+}
+
+// corrected is the command line as it was given, with the first word like wrong replaced.
+func (c *cli) corrected(wrong string, right ...string) string {
+	args := slices.Clone(c.args)
+	if i := slices.Index(args, wrong); i >= 0 {
+		args = slices.Replace(args, i, i+1, right...)
+	}
+	return commandLine(args)
+}
+
+// flagError turns what pflag says into words that teach.
+func (c *cli) flagError(cmd *cobra.Command, err error) error {
+	if errors.Is(err, pflag.ErrHelp) {
+		return err
+	}
+	if !cmd.HasParent() { // an unknown command is only seen after its flags
+		if name := firstWord(c.args); name != "" {
+			return c.unknownCommand(cmd, name)
+		}
+	}
+	var unknown *pflag.NotExistError
+	var needs *pflag.ValueRequiredError
+	var invalid *pflag.InvalidValueError
+	switch {
+	case errors.As(err, &unknown):
+		return c.unknownFlag(cmd, unknown)
+	case errors.As(err, &needs):
+		return c.usage(cmd, fmt.Sprintf("--%s needs a value: %s", needs.GetFlag().Name, needs.GetFlag().Usage), "")
+	case errors.As(err, &invalid):
+		want := map[string]string{
+			"duration": "a duration with a unit, such as 30s", "int": "a whole number", "uint64": "a whole number", "bool": "true or false",
+		}[invalid.GetFlag().Value.Type()]
+		return c.usage(cmd, fmt.Sprintf("--%s %s: want %s", invalid.GetFlag().Name, quote(invalid.GetValue()), want), "")
+	}
+	return c.usage(cmd, err.Error(), "")
+}
+
+func (c *cli) unknownFlag(cmd *cobra.Command, unknown *pflag.NotExistError) error {
+	name := unknown.GetSpecifiedName()
+	if unknown.GetSpecifiedShortnames() != "" {
+		return c.usage(cmd, fmt.Sprintf("%s has no flag -%s", cmd.CommandPath(), name), "")
+	}
+	var known []string
+	add := func(f *pflag.Flag) {
+		if !f.Hidden {
+			known = append(known, f.Name)
+		}
+	}
+	cmd.Flags().VisitAll(add)
+	cmd.InheritedFlags().VisitAll(add)
+	corrected := ""
+	if meant := nearest(name, known); meant != "" {
+		corrected = c.corrected("--"+name, "--"+meant)
+		for _, a := range c.args {
+			if value, ok := strings.CutPrefix(a, "--"+name+"="); ok {
+				corrected = c.corrected(a, "--"+meant+"="+value)
+			}
+		}
+	}
+	return c.usage(cmd, fmt.Sprintf("%s has no flag --%s", cmd.CommandPath(), name), corrected)
+}
+
+// firstWord is the first argument that is not a flag.
+func firstWord(args []string) string {
+	for _, a := range args {
+		if !strings.HasPrefix(a, "-") {
+			return a
+		}
+	}
+	return ""
+}
+
+// wants checks the number of arguments; what names them, as in "TARGET [POOL]".
+func (c *cli) wants(least, most int, what string) cobra.PositionalArgs {
+	return func(cmd *cobra.Command, args []string) error {
+		switch {
+		case len(args) < least:
+			return c.usage(cmd, fmt.Sprintf("%s needs %s", cmd.CommandPath(), what), "")
+		case len(args) > most && most == 0:
+			return c.usage(cmd, fmt.Sprintf("%s takes no arguments, got %s", cmd.CommandPath(), quote(args[0])), "")
+		case len(args) > most:
+			return c.usage(cmd, fmt.Sprintf("%s takes %s, got %s too", cmd.CommandPath(), what, quote(args[most])), "")
+		}
+		return nil
+	}
+}

@@ -1,0 +1,307 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/turnout-proxy/turnout/admin/api"
+	"github.com/turnout-proxy/turnout/admin/client"
+)
+
+func (c *cli) statusCommand() *cobra.Command {
+	var watch bool
+	var until string
+	cmd := &cobra.Command{
+		Use:   "status [SERVICE]",
+		Short: "Say what is active, what drains, what is held, and where the journal differs from the file",
+		Example: `  turnout status                              every service
+  turnout status node --watch                 one, with its servers, drawn anew as it changes
+  turnout status --wait ready --timeout 10s   until the door serves (exit 5: it does not yet)
+  turnout status node --wait drained          until no drain of the service goes on`,
+		Args:              c.wants(0, 1, "one SERVICE at most"),
+		ValidArgsFunction: c.complete(services),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			service := ""
+			if len(args) > 0 {
+				service = args[0]
+			}
+			if until != "" && until != "ready" && until != "drained" {
+				return c.usage(cmd, "--wait "+quote(until)+": want ready or drained", "")
+			}
+			if until != "" && watch {
+				return c.usage(cmd, "--wait and --watch exclude each other", "")
+			}
+			w := newWait(c.timeout)
+			defer w.stop()
+			d := client.Dial(c.socket)
+			defer d.Close()
+			if watch {
+				return c.watch(w, d, service)
+			}
+			st, err := c.await(w, d, service, until)
+			if err != nil {
+				return err
+			}
+			c.showStatus(st, service)
+			return nil
+		},
+	}
+	cmd.Flags().BoolVar(&watch, "watch", false, "show it anew whenever something happens, until Ctrl-C")
+	cmd.Flags().StringVar(&until, "wait", "", "wait until `ready` or drained")
+	_ = cmd.RegisterFlagCompletionFunc("wait", cobra.FixedCompletions([]string{"ready", "drained"}, cobra.ShellCompDirectiveNoFileComp))
+	return cmd
+}
+
+// statusPatience is how long a door may take to say how it is when nothing else was asked for.
+const statusPatience = 10 * time.Second
+
+// await asks for the status until it is as wanted.
+func (c *cli) await(w *wait, d *client.Client, service, until string) (*api.Status, error) {
+	for {
+		ctx, cancel := context.WithTimeout(w.ctx, statusPatience)
+		st, err := d.Status(ctx, service)
+		cancel()
+		pending := ""
+		switch {
+		case err != nil && until == "ready" && errGone(err):
+			pending = "no door answers at " + c.socket
+		case err != nil && w.early() == nil:
+			return nil, err
+		case err == nil:
+			if pending = unmet(st, until); pending == "" {
+				return st, nil
+			}
+		}
+		select {
+		case <-time.After(20 * time.Millisecond):
+		case <-w.ctx.Done():
+			return nil, waitedInVain(w.early(), until, pending)
+		}
+	}
+}
+
+// errGone tells whether the error says that no door is there.
+func errGone(err error) bool {
+	var e *api.Error
+	return errors.As(err, &e) && e.Code == api.CodeUnreachable
+}
+
+func waitedInVain(why error, until, pending string) error {
+	e := &api.Error{Code: api.CodeFailed, Message: fmt.Sprintf("%s while waiting for %s", why, until), Holds: pending}
+	if until == "" {
+		e.Message = why.Error()
+	}
+	if errors.Is(why, errTimedOut) {
+		e.Code = api.CodeTimeout
+	}
+	return e
+}
+
+// unmet says what is still missing; "" when nothing is.
+func unmet(st *api.Status, until string) string {
+	var parts []string
+	for _, name := range sortedKeys(st.Services) {
+		s := st.Services[name]
+		switch until {
+		case "ready":
+			if s.Active == "" {
+				parts = append(parts, name+" has no active pool")
+			}
+		case "drained":
+			for _, d := range draining(s) {
+				parts = append(parts, fmt.Sprintf("%s/%s still has %s", name, d.name, plural(d.connections, "connection")))
+			}
+		}
+	}
+	return strings.Join(parts, "; ")
+}
+
+func (c *cli) showStatus(st *api.Status, service string) {
+	if c.json() {
+		c.writeJSON(st)
+		return
+	}
+	if service != "" {
+		c.serviceDetails(service, st)
+	} else {
+		c.servicesTable(st)
+	}
+	if f := st.Frozen; f != nil {
+		c.printf("frozen by %s since %s%s", f.By, f.Since.Local().Format(time.DateTime), because(f.Reason))
+	}
+	for _, d := range st.Drift {
+		c.printf("drift: %s", d)
+	}
+	if st.LastReloadError != "" {
+		c.printf("last reload failed: %s", strings.ReplaceAll(st.LastReloadError, "\n", "\n  "))
+	}
+}
+
+func because(reason string) string {
+	if reason == "" {
+		return ""
+	}
+	return ": " + reason
+}
+
+func (c *cli) servicesTable(st *api.Status) {
+	var rows [][]cell
+	for _, name := range sortedKeys(st.Services) {
+		s := st.Services[name]
+		rows = append(rows, []cell{text(name), text(s.Active), serviceState(s), text(standbys(s)),
+			number(s.Connections), number(s.Held), text(fmt.Sprint(st.Revision)), text(since(s.Since))})
+	}
+	c.table([]string{"SERVICE", "ACTIVE", "STATE", "STANDBY", "CONNS", "HELD", "REV", "SINCE"}, rows)
+	for _, g := range sortedKeys(st.Groups) {
+		c.printf("group %s: %s", g, strings.Join(st.Groups[g], ", "))
+	}
+}
+
+// serviceState is the state with how long it lasts at most.
+func serviceState(s api.Service) cell {
+	state := s.State
+	switch {
+	case s.Maintenance != nil && s.Maintenance.Until != nil:
+		state += " (" + left(s.Maintenance.Until) + " left)"
+	case s.HeldUntil != nil:
+		state += " (" + left(s.HeldUntil) + " left)"
+	}
+	return stateCell(state)
+}
+
+// standbys are the other pools, with what is special about them.
+func standbys(s api.Service) string {
+	var out []string
+	for _, name := range sortedKeys(s.Pools) {
+		if name != s.Active {
+			out = append(out, name+poolNote(s.Pools[name]))
+		}
+	}
+	if len(out) == 0 {
+		return "-"
+	}
+	return strings.Join(out, ", ")
+}
+
+func poolNote(p api.Pool) string {
+	switch {
+	case p.State == "draining" && p.DrainUntil != nil:
+		return fmt.Sprintf(" (draining %d, %s left)", p.Connections, left(p.DrainUntil))
+	case p.State == "draining":
+		return fmt.Sprintf(" (draining %d)", p.Connections)
+	case p.State != "standby" && p.State != "active":
+		return " (" + p.State + ")"
+	}
+	return ""
+}
+
+func (c *cli) serviceDetails(name string, st *api.Status) {
+	s := st.Services[name]
+	c.printf("%s: %s %s since %s (%s), revision %d", name, serviceState(s).text, s.Active, s.Since.Local().Format(time.DateTime), since(s.Since), st.Revision)
+	c.printf("listens on %s; %s, %d held", strings.Join(s.Listen, ", "), plural(s.Connections, "connection"), s.Held)
+	if m := s.Maintenance; m != nil {
+		c.printf("maintenance by %s since %s%s", m.By, m.Since.Local().Format(time.DateTime), because(m.Reason))
+	}
+	if s.Previous != "" {
+		c.printf("`turnout back %s` leads to %s", name, s.Previous)
+	}
+	if s.Operation != "" {
+		c.printf("operation %s is under way", s.Operation)
+	}
+	var rows [][]cell
+	for _, pool := range sortedKeys(s.Pools) {
+		p := s.Pools[pool]
+		for _, server := range sortedKeys(p.Servers) {
+			sv := p.Servers[server]
+			rows = append(rows, []cell{text(pool), stateCell(p.State + strings.TrimPrefix(poolNote(p), " ("+p.State+")")), text(server), text(sv.Address), stateCell(sv.State),
+				number(sv.Weight), number(sv.Connections), text(fmt.Sprint(sv.Total)), text(fmt.Sprint(sv.DialFailures)),
+				text(instant(&sv.LastStart, "-")), text(sv.LastDialError)})
+		}
+	}
+	c.table([]string{"POOL", "STATE", "SERVER", "ADDRESS", "STATE", "WEIGHT", "CONNS", "TOTAL", "FAILED", "LAST START", "LAST ERROR"}, rows)
+}
+
+// watch shows the status whenever something happens and each second, until it is told to stop. A door that
+// goes away is waited for.
+func (c *cli) watch(w *wait, d *client.Client, service string) error {
+	events := make(chan struct{}, 1)
+	go c.listenForEvents(w.ctx, d, events) // ends with w
+	tick := time.NewTicker(time.Second)
+	defer tick.Stop()
+	var shown []byte
+	for first := true; ; first = false {
+		frame, err := c.frame(w, d, service)
+		if w.early() != nil {
+			return nil // watching has no end of its own: being told to stop is how it succeeds
+		}
+		if err != nil && (first || !errGone(err)) {
+			return err
+		}
+		if !slices.Equal(frame, shown) {
+			c.draw(frame, first)
+			shown = frame
+		}
+		select {
+		case <-events:
+		case <-tick.C:
+		case <-w.ctx.Done():
+			return nil
+		}
+	}
+}
+
+func (c *cli) listenForEvents(ctx context.Context, d *client.Client, events chan<- struct{}) {
+	for ctx.Err() == nil {
+		for _, err := range d.Events(ctx) {
+			if err != nil {
+				break
+			}
+			select {
+			case events <- struct{}{}:
+			default: // one is waiting already
+			}
+		}
+		select {
+		case <-time.After(time.Second):
+		case <-ctx.Done():
+		}
+	}
+}
+
+// frame is one picture of the status.
+func (c *cli) frame(w *wait, d *client.Client, service string) ([]byte, error) {
+	ctx, cancel := context.WithTimeout(w.ctx, statusPatience)
+	defer cancel()
+	st, err := d.Status(ctx, service)
+	var b bytes.Buffer
+	drawn := &cli{ui: &ui{out: &b, err: io.Discard, colour: c.colour}, output: c.output}
+	if err != nil {
+		drawn.printf("no door answers at %s", c.socket)
+		return b.Bytes(), err
+	}
+	drawn.showStatus(st, service)
+	return b.Bytes(), nil
+}
+
+// draw puts a frame over the last one on a terminal, else below it.
+func (c *cli) draw(frame []byte, first bool) {
+	switch {
+	case isTerminal(c.out) && !c.json():
+		if first {
+			_, _ = io.WriteString(c.out, "\x1b[2J")
+		}
+		_, _ = fmt.Fprintf(c.out, "\x1b[H%s\x1b[J", bytes.ReplaceAll(frame, []byte("\n"), []byte("\x1b[K\n")))
+	case first:
+		_, _ = c.out.Write(frame)
+	default:
+		_, _ = fmt.Fprintf(c.out, "\n%s", frame)
+	}
+}

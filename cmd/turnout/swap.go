@@ -1,0 +1,91 @@
+package main
+
+import (
+	"context"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/turnout-proxy/turnout/admin/api"
+	"github.com/turnout-proxy/turnout/admin/client"
+)
+
+// swapFlags are those of swap and back.
+type swapFlags struct {
+	changeFlags
+	drainFlags
+	exclusive bool
+	hold      time.Duration
+	stopOld   string
+	startNew  string
+}
+
+func (f *swapFlags) add(cmd *cobra.Command) {
+	f.changeFlags.add(cmd)
+	f.addNoWait(cmd)
+	f.drainFlags.add(cmd)
+	fs := cmd.Flags()
+	fs.BoolVar(&f.exclusive, "exclusive", false, "never two at once: hold new clients, drain the old side to zero, then move")
+	fs.DurationVar(&f.hold, "hold", 0, "let new clients wait at the door until the new side is ready, for so long at most; then back")
+	fs.StringVar(&f.stopOld, "stop-old", "", "shell `command` that stops the old side; run here, while clients wait")
+	fs.StringVar(&f.startNew, "start-new", "", "shell `command` that starts the new side; run here, while clients wait")
+}
+
+func (c *cli) swapCommand() *cobra.Command {
+	f := &swapFlags{}
+	cmd := &cobra.Command{
+		Use:   "swap TARGET [POOL]",
+		Short: "Move all new work of a service or group to another pool",
+		Long: `Move all new work of a service or group to another pool, at once. Without POOL: to the other one of two.
+When it has answered, no new connection starts on the old side. Connections that are there drain.
+
+--stop-old and --start-new are run by this command with your rights; TURNOUT_SERVICE, TURNOUT_FROM and
+TURNOUT_TO are in their environment. If one fails, if you press Ctrl-C, or if this command is killed, clients
+that wait are let in where they would have gone before.`,
+		Example: `  turnout swap node                          to the other pool
+  turnout swap indexer standby --reason "image 2.9.1"
+  turnout swap node --exclusive --stop-old "docker stop node-a" --start-new "docker start node-b"`,
+		Args:              c.wants(1, 2, "TARGET [POOL]"),
+		ValidArgsFunction: c.complete(targets, pools),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			to := ""
+			if len(args) == 2 {
+				to = args[1]
+			}
+			return c.swap(cmd, f, args[0], to)
+		},
+	}
+	f.add(cmd)
+	return cmd
+}
+
+func (c *cli) swap(cmd *cobra.Command, f *swapFlags, arg, to string) error {
+	target, err := c.target(cmd, arg)
+	if err != nil {
+		return err
+	}
+	if err := f.check(c, cmd); err != nil {
+		return err
+	}
+	if err := c.positive(cmd, "hold"); err != nil {
+		return err
+	}
+	req := api.SwapRequest{ChangeRequest: f.request(), To: to, Drain: api.Duration(f.drain), Then: f.then,
+		Exclusive: f.exclusive, Hold: api.Duration(f.hold), StopOld: f.stopOld != "", StartNew: f.startNew != ""}
+	d := client.Dial(c.socket)
+	defer d.Close()
+	ask := d.Swap
+	if cmd.Name() == "back" {
+		ask = d.Back
+	}
+	hooks := map[string]string{}
+	if f.stopOld != "" {
+		hooks["stop_old"] = f.stopOld
+	}
+	if f.startNew != "" {
+		hooks["start_new"] = f.startNew
+	}
+	ch := &change{cli: c, door: d, verb: cmd.Name(), target: target, to: to, hooks: hooks, noWait: f.noWait,
+		ask: func(ctx context.Context) (*api.Operation, error) { return ask(ctx, target, req) }}
+	return ch.do()
+}

@@ -1,0 +1,14 @@
+// Package health asks servers how they are, and tells who asks when that changes. It knows addresses, not
+// services, and decides nothing: who gets traffic is decided elsewhere, from what is said here.
+//
+//	once:     NewCheck(Spec) -> Check: options checked, expressions compiled, all mistakes told at once
+//	a probe:  Check.Run -> ask (tcp.go, http.go, redis.go, postgres.go, exec.go, grpc.go)
+//	          -> judge (expect.go: own rule of the kind, then `expect`, then `value`) -> Answer
+//	by time:  Progress.Judge: the value must have grown; Fresh: the value must be near another one
+//	always:   Monitor: one goroutine per check and target -> rise and fall -> state -> Transition
+//
+// Promises: an Answer says in an operator's words why it is no. A target that hangs, lies, dribbles, never ends
+// or answers hugely costs its own check one timeout and at most about 1 MiB read. A Run that has returned has
+// left no connection and no process behind (a program that leaves its process group is not followed). What was
+// configured as secret is never in an Answer. Not promised: that a server which answered is still there.
+package health

@@ -1,0 +1,279 @@
+package health
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+)
+
+// fake is a check that answers as it is told, in the bubble's time.
+type fake struct {
+	mu    sync.Mutex
+	err   error
+	hang  bool
+	value int
+	asked []time.Time
+}
+
+func (f *fake) set(err error, hang bool) { f.mu.Lock(); f.err, f.hang = err, hang; f.mu.Unlock() }
+
+func (f *fake) times() []time.Time { f.mu.Lock(); defer f.mu.Unlock(); return slices.Clone(f.asked) }
+
+func (f *fake) ask(ctx context.Context, t Target) (result, error) {
+	f.mu.Lock()
+	f.asked = append(f.asked, time.Now())
+	err, hang, v := f.err, f.hang, f.value
+	f.mu.Unlock()
+	if hang {
+		<-ctx.Done()
+		return result{}, ctx.Err()
+	}
+	return result{good: true, status: "fine", vars: redisVars{Body: map[string]any{"n": v}}}, err
+}
+
+func (f *fake) check(name string, spec Spec) *Check {
+	spec.Name = name
+	c := &Check{spec: spec, name: "fake", probe: f}
+	if spec.Value != "" {
+		c.value, _ = compile("value", spec.Value, redisVars{}, false)
+	}
+	return c
+}
+
+type told struct {
+	mu  sync.Mutex
+	all []string
+}
+
+func (h *told) tell(t Transition) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.all = append(h.all, fmt.Sprintf("%s %s>%s %s %s", t.ID, t.From, t.To, t.Check, t.Reason))
+}
+
+func (h *told) want(t *testing.T, want ...string) {
+	t.Helper()
+	synctest.Wait()
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if !slices.Equal(h.all, want) {
+		t.Errorf("told %q, want %q", h.all, want)
+	}
+	h.all = nil
+}
+
+func TestMonitor_TellsTransitionsOnceAndWithTheReason(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f, h := &fake{err: errors.New("lock is held")}, &told{}
+		m := NewMonitor(h.tell)
+		defer m.Close()
+		m.Put("a", Plan{Checks: []*Check{f.check("up", Spec{})}})
+		time.Sleep(10 * time.Second)
+		h.want(t, "a unknown>waiting up lock is held")
+		f.set(nil, false)
+		time.Sleep(10 * time.Second)
+		h.want(t, "a waiting>ready  ")
+		f.set(errors.New("gone"), false)
+		time.Sleep(10 * time.Second)
+		h.want(t, "a ready>failing up gone")
+		m.Excuse("a")
+		h.want(t, "a failing>waiting up gone")
+		if r := m.Snapshot()[0]; r.State != Waiting || len(r.Checks[0].Last) != lastAnswers || r.Checks[0].Last[4].Reason != "gone" {
+			t.Errorf("%+v", r)
+		}
+	})
+}
+
+func TestMonitor_OneFailureIsNoFall(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f, h := &fake{}, &told{}
+		m := NewMonitor(h.tell)
+		defer m.Close()
+		m.Put("a", Plan{Checks: []*Check{f.check("up", Spec{})}, Rise: 1, Fall: 2, Interval: time.Second, Fast: time.Second})
+		time.Sleep(5 * time.Second)
+		h.want(t, "a unknown>ready  ")
+		before := len(f.times())
+		f.set(errors.New("once"), false)
+		for len(f.times()) == before {
+			time.Sleep(10 * time.Millisecond)
+		}
+		f.set(nil, false)
+		time.Sleep(5 * time.Second)
+		h.want(t)
+	})
+}
+
+func TestMonitor_AHangIsFoundWithinFallTimesIntervalPlusTimeout(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f, h := &fake{}, &told{}
+		m := NewMonitor(h.tell)
+		defer m.Close()
+		m.Put("a", Plan{Checks: []*Check{f.check("up", Spec{})}, Interval: time.Second, Timeout: 500 * time.Millisecond})
+		time.Sleep(5 * time.Second)
+		h.want(t, "a unknown>ready  ")
+		f.set(nil, true)
+		time.Sleep(3*time.Second + 500*time.Millisecond)
+		h.want(t, "a ready>failing up no answer within 500ms")
+	})
+}
+
+func TestMonitor_AHangingCheckBlocksNoOtherAndAllMustPass(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		hang, quick, h := &fake{hang: true}, &fake{}, &told{}
+		m := NewMonitor(h.tell)
+		defer m.Close()
+		m.Put("a", Plan{Checks: []*Check{hang.check("slow", Spec{Timeout: time.Hour}), quick.check("up", Spec{})}})
+		m.Put("b", Plan{Checks: []*Check{quick.check("up", Spec{})}})
+		time.Sleep(20 * time.Second)
+		h.want(t, "b unknown>ready  ")
+		if n := len(quick.times()); n < 38 {
+			t.Errorf("asked %d times", n)
+		}
+	})
+}
+
+func TestMonitor_StartsStaggeredAndKeepsItsInterval(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m := NewMonitor(nil)
+		defer m.Close()
+		var all []*fake
+		begin := time.Now()
+		for i := range 50 {
+			f := &fake{}
+			all = append(all, f)
+			m.Put(fmt.Sprint(i), Plan{Checks: []*Check{f.check("up", Spec{})}, Rise: 1})
+		}
+		time.Sleep(20 * time.Second)
+		synctest.Wait()
+		first := map[time.Duration]bool{}
+		for _, f := range all {
+			times := f.times()
+			first[times[0].Sub(begin)] = true
+			if times[0].Sub(begin) > 200*time.Millisecond {
+				t.Errorf("first after %v", times[0].Sub(begin))
+			}
+			for i := range times[1:] {
+				if d := times[i+1].Sub(times[i]); d > time.Second || d < 900*time.Millisecond {
+					t.Fatalf("%v between two", d)
+				}
+			}
+		}
+		if len(first) < 40 {
+			t.Errorf("only %d different starts", len(first))
+		}
+	})
+}
+
+func TestMonitor_AReloadKeepsWhatStays(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f, h := &fake{}, &told{}
+		m := NewMonitor(h.tell)
+		defer m.Close()
+		plan := func(address string) Plan {
+			return Plan{Target: Target{"s", address}, Checks: []*Check{f.check("up", Spec{})}}
+		}
+		m.Set(map[string]Plan{"a": plan("1"), "b": plan("1"), "c": plan("1")})
+		time.Sleep(5 * time.Second)
+		synctest.Wait()
+		h.mu.Lock()
+		h.all = nil
+		h.mu.Unlock()
+		m.Set(map[string]Plan{"a": plan("1"), "b": plan("2")})
+		states := fmt.Sprint()
+		for _, r := range m.Snapshot() {
+			states += r.ID + " " + r.State.String() + " "
+		}
+		if states != "a ready b unknown " {
+			t.Error(states)
+		}
+		time.Sleep(5 * time.Second)
+		h.want(t, "b unknown>ready  ")
+	})
+}
+
+func TestMonitor_ASlowListenerHoldsNobodyUpAndMissesNoEnd(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := &fake{}
+		var got []State
+		release := make(chan struct{})
+		m := NewMonitor(func(tr Transition) { got = append(got, tr.To); <-release })
+		m.Put("a", Plan{Checks: []*Check{f.check("up", Spec{})}})
+		for range 3 {
+			f.set(nil, false)
+			time.Sleep(5 * time.Second)
+			f.set(errors.New("x"), false)
+			time.Sleep(5 * time.Second)
+		}
+		if r, _ := m.Get("a"); r.State != Failing {
+			t.Error(r.State)
+		}
+		close(release)
+		synctest.Wait()
+		m.Close()
+		if !slices.Equal(got, []State{Ready, Failing}) {
+			t.Error(got)
+		}
+	})
+}
+
+func TestMonitor_NothingIsProvenWithoutHistoryAndStandingStillFails(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f, h := &fake{value: 7}, &told{}
+		m := NewMonitor(h.tell)
+		defer m.Close()
+		c := f.check("progress", Spec{Value: "body.n", Must: "advance", Within: 5 * time.Second})
+		m.Put("a", Plan{Checks: []*Check{c}, Rise: 1, Fall: 1})
+		time.Sleep(4 * time.Second)
+		h.want(t)
+		f.mu.Lock()
+		f.value++
+		f.mu.Unlock()
+		time.Sleep(2 * time.Second)
+		h.want(t, "a unknown>ready  ")
+		time.Sleep(10 * time.Second)
+		synctest.Wait()
+		if r, _ := m.Get("a"); r.State != Failing || r.Check != "progress" {
+			t.Errorf("%+v", r)
+		}
+	})
+}
+
+func TestProgress_SaysStandsFellAndNotYet(t *testing.T) {
+	now := time.Now()
+	c := &Check{spec: Spec{Must: "advance", Within: time.Minute}}
+	p := c.NewProgress(func() time.Time { return now })
+	for _, step := range []struct {
+		after   time.Duration
+		value   any
+		pending bool
+		reason  string
+	}{
+		{0, 812, true, "not enough history yet: at 812 for 0s, must advance within 1m0s"},
+		{time.Second, "0x32d", false, ""},
+		{time.Minute, 813, false, ""},
+		{time.Second, 813, false, "stands at 813 for 1m1s, must advance within 1m0s"},
+		{time.Second, 640, false, "fell from 813 to 640"},
+		{time.Second, 640, false, "fell from 813 to 640"},
+		{time.Second, 641.5, false, ""},
+		{time.Second, "soon", false, `value: "soon" is not a number`},
+		{time.Second, "1e999999999", false, `value: "1e999999999" is not a number`},
+		{time.Second, nil, false, "value: is missing"},
+	} {
+		now = now.Add(step.after)
+		a := p.Judge(Answer{OK: true, Value: step.value})
+		if a.Pending != step.pending || a.Reason != step.reason || a.OK != (step.reason == "") {
+			t.Errorf("%v: %+v, want %q", step.value, a, step.reason)
+		}
+	}
+	if ok, why := Fresh("0x10", 20, 3); ok || why != "0x10 is 4 behind 20, want at most 3" {
+		t.Error(why)
+	}
+	if ok, _ := Fresh("0/16B3748", "0/16B3749", 1); !ok {
+		t.Error("one behind is fresh")
+	}
+}
