@@ -365,7 +365,10 @@ func buildService(sp *ServiceSpec, mem *ServiceMemory, was *Service, loops int) 
 	if !mem.Since.IsZero() {
 		svc.Since = mem.Since
 	}
-	svc.Previous, svc.Hold, svc.Maintenance = mem.Previous, mem.Hold, mem.Maintenance
+	svc.Hold, svc.Maintenance = mem.Hold, mem.Maintenance
+	if svc.Pool(mem.Previous) != nil { // the file may no longer have it: then there is no way back
+		svc.Previous = mem.Previous
+	}
 	return svc
 }
 
