@@ -160,7 +160,7 @@ func TestJournal_AFullDiskRefusesTheChangeAndTrafficGoesOn(t *testing.T) {
 		t.Errorf("%s is active, %s was acknowledged last", got, acknowledged)
 	}
 	leads(t, address, acknowledged[0])
-	d.cli("drain", "svc/b").wants(t, 1, "journal")
+	d.cli("drain", "svc/"+map[string]string{"a": "b", "b": "a"}[acknowledged]).wants(t, 1, "journal")
 	if n := d.metric("turnout_journal_errors_total"); n < 2 {
 		t.Errorf("turnout_journal_errors_total is %v", n)
 	}

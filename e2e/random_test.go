@@ -623,7 +623,7 @@ func TestDoor_RandomChangesKeepThePromises(t *testing.T) {
 		return sv.Connections == 0 && sv.Held == 0 && w.figures().descriptors <= started.descriptors+4
 	})
 	t.Logf("%s: %v; %v; %d connections broke with an excuse; at the end %s", length, w.counts, kinds, broken, w.figures())
-	if len(stories) < 100 || broken > len(stories)/2 {
+	if len(stories)-broken < 100 { // servers that die take theirs with them, more or fewer by chance
 		t.Errorf("%d connections, %d broken: the test shows too little", len(stories), broken)
 	}
 }

@@ -137,7 +137,9 @@ func (s *Switch) runDrain(d *drain) {
 	})
 	switch {
 	case d.superseded:
-		d.op.step("drain", "%s/%s: a later change ended the drain, %s left as they are", d.move.service, d.move.from, plural(left, "connection"))
+		d.op.step("drain", "%s/%s: a later change took over, with %s there", d.move.service, d.move.from, plural(left, "connection"))
+	case d.move.then == ThenKeep:
+		d.op.step("drain", "%s/%s: %s kept at the deadline", d.move.service, d.move.from, plural(left, "connection"))
 	case left == 0 && cut == 0:
 		d.op.step("drain", "%s/%s drained, nothing cut", d.move.service, d.move.from)
 	default:

@@ -25,6 +25,7 @@ type journal struct {
 	die        bool   // the next record is written, and then the door "dies": Append fails all the same
 	compactAt  int    // records; 0: never
 	before     func() // called before a record is durable, when its snapshot is not in force
+	written    func([]byte)
 }
 
 var errKilled = errors.New("killed")
@@ -38,12 +39,20 @@ func (j *journal) Append(b []byte) error {
 	if j.fail != nil {
 		return j.fail
 	}
-	j.records = append(j.records, slices.Clone(b))
+	j.keep(b)
 	if j.die {
 		j.die, j.fail = false, errKilled
 		return errKilled
 	}
 	return nil
+}
+
+// keep must be called with j.mu held.
+func (j *journal) keep(b []byte) {
+	j.records = append(j.records, slices.Clone(b))
+	if j.written != nil {
+		j.written(b)
+	}
 }
 
 func (j *journal) AppendLazy(b []byte) error {
@@ -52,7 +61,7 @@ func (j *journal) AppendLazy(b []byte) error {
 	if j.fail != nil {
 		return j.fail
 	}
-	j.records = append(j.records, slices.Clone(b))
+	j.keep(b)
 	return nil
 }
 
@@ -198,9 +207,9 @@ type plane struct {
 	clients []*client
 	is      map[string]behaviour // address → how it answers
 	rng     *rand.Rand           // steps of other loops come in between; nil: none
-	quiet   func()               // called in each quiet point, with Switch.mu held
+	quiet   func()               // called in each quiet point that follows a store, with Switch.mu held
 	onStart func(*client)
-	onEnd   func(*client)
+	inexact func(*client) // a start on a server that no snapshot in force gave work to
 	held    map[*proxy.Live]int
 	dials   map[*proxy.Server]int
 	conns   map[*proxy.Server]int
@@ -294,6 +303,9 @@ func (p *plane) Quiet(services []string) map[string]proxy.Tally {
 	if p.rng != nil {
 		p.rng.Shuffle(len(order), func(a, b int) { order[a], order[b] = order[b], order[a] })
 	}
+	if p.quiet != nil && services != nil { // nil: before the store
+		p.quiet()
+	}
 	out := map[string]proxy.Tally{}
 	for _, loop := range order {
 		p.between()
@@ -306,9 +318,6 @@ func (p *plane) Quiet(services []string) map[string]proxy.Tally {
 		}
 	}
 	p.between()
-	if p.quiet != nil {
-		p.quiet()
-	}
 	return out
 }
 
@@ -452,9 +461,13 @@ func (p *plane) dialed(c *client, ok bool) {
 		p.steer(c)
 		return
 	}
+	before := p.sw.Current()
 	if !p.claims[c.loop].Start(c.slot, c.srv, c.rev) {
 		p.steer(c)
 		return
+	}
+	if svc := before.At(c.slot); p.inexact != nil && before == p.sw.Current() && (svc == nil || !svc.Gives(c.srv)) {
+		p.inexact(c)
 	}
 	c.state = started
 	p.conns[c.srv]++
@@ -477,9 +490,6 @@ func (p *plane) leave(c *client, why string, cut bool) {
 			p.cuts[c.srv]++
 		}
 		p.claims[c.loop].End(c.srv, cut)
-		if p.onEnd != nil {
-			p.onEnd(c)
-		}
 	}
 	p.drop(c, why)
 	for loop := range p.claims { // those that wait for a server with room

@@ -194,22 +194,21 @@ func (s *Switch) handover(op *Operation, ch Change, services []string, p *Planne
 	s.goBack(op, ch, back)
 }
 
-// holdOf is how long clients may wait in all. An own --hold wins; else there is time for the drain and then
-// for the service's hold. It bounds the drain too, so that something is left for the gate.
+// holdOf is how long clients may wait in all. An own --hold wins; else there is time for the drain, if it comes
+// before the commit, and then for the service's hold.
 func (s *Switch) holdOf(ch *Change, p *Planned) time.Duration {
+	if ch.Hold > 0 {
+		return ch.Hold
+	}
 	drain, hold := time.Duration(0), time.Duration(0)
 	cur := s.cur.Load()
 	for i := range p.moves {
-		drain = max(drain, p.moves[i].deadline)
+		if ch.Exclusive {
+			drain = max(drain, p.moves[i].deadline)
+		}
 		hold = max(hold, cur.Service(p.moves[i].service).Spec.Hold.Timeout)
 	}
-	if ch.Hold == 0 {
-		return hold + drain
-	}
-	if ch.Drain == 0 && drain >= ch.Hold {
-		ch.Drain = ch.Hold * 3 / 4
-	}
-	return ch.Hold
+	return hold + drain
 }
 
 func (s *Switch) handoverSteps(ctx context.Context, op *Operation, ch Change, hold time.Duration, p *Planned) error {
@@ -264,7 +263,7 @@ func (s *Switch) drainOld(ctx context.Context, op *Operation, ch Change, p *Plan
 	s.mu.Lock()
 	for i := range p.moves {
 		m := p.moves[i]
-		m.then, m.deadline, m.aside = ThenClose, orDuration(ch.Drain, m.deadline), true
+		m.aside = true
 		m.sealed = s.allBut(m.service, m.to)
 		drains = append(drains, s.startDrain(op, &m))
 	}

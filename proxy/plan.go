@@ -181,6 +181,10 @@ func (p *Planned) swap(cur *Snapshot, ch *Change, now time.Time) ([]*Service, *R
 	if err != nil {
 		return nil, err
 	}
+	exclusive := ch.Exclusive
+	for _, svc := range services {
+		exclusive = exclusive || svc.Spec.Exclusive
+	}
 	var changed []*Service
 	var from, to []string
 	for _, svc := range services {
@@ -210,6 +214,11 @@ func (p *Planned) swap(cur *Snapshot, ch *Change, now time.Time) ([]*Service, *R
 		changed = append(changed, &next)
 		m := move{service: name, from: svc.Active.Name, to: dest.Name, sealed: svc.Active.Servers(), swapped: true,
 			deadline: orDuration(ch.Drain, svc.Spec.Drain.Timeout), then: orThen(ch.Then, svc.Spec.Drain.Then)}
+		if exclusive {
+			if m.then = ThenClose; ch.Drain == 0 && ch.Hold > 0 { // the drain is a part of the hold: leave some for the gate
+				m.deadline = min(m.deadline, ch.Hold*3/4)
+			}
+		}
 		p.moves = append(p.moves, m)
 		p.say("%s: %s -> %s; %s on %s %s", name, m.from, m.to, plural(svc.Active.Connections(), "connection"), m.from, m.ending())
 		from, to = append(from, m.from), append(to, m.to)
@@ -278,10 +287,17 @@ func (p *Planned) members(cur *Snapshot, ch *Change) ([]*Service, *Refusal) {
 		case VerbWeight:
 			m.Weight = ch.Weight
 		}
-		if *m != was {
-			touched = append(touched, m.Server)
+		switch {
+		case *m != was && m.Drained && was.Drained:
+			p.record.From, p.record.To = fmt.Sprintf("drained, weight %d", was.Weight), fmt.Sprintf("drained, weight %d", m.Weight)
+		case *m != was:
 			p.record.From, p.record.To = memberState(&was), memberState(m)
+		case ch.Verb == VerbDrain && (ch.Drain > 0 || ch.Then != "") && m.Connections() > 0: // with another deadline
+			p.record.From, p.record.To = memberState(m), "draining anew"
+		default:
+			continue
 		}
+		touched = append(touched, m.Server)
 	}
 	if !found {
 		names := make([]string, len(members))
@@ -395,7 +411,7 @@ func (p *Planned) freeze(cur *Snapshot, ch *Change, now time.Time) *Planned {
 	freeze := ch.Verb == VerbFreeze
 	if freeze == (cur.Frozen != nil) {
 		p.Noop, p.Next = true, cur
-		p.say("%s already", map[bool]string{true: "frozen", false: "not frozen"}[freeze])
+		p.say("%s", map[bool]string{true: "frozen already", false: "not frozen"}[freeze])
 		return p
 	}
 	next := cur.with()

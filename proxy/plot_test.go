@@ -380,6 +380,7 @@ func (s *stage) do(ch proxy.Change, plan bool) (*proxy.Operation, error) {
 func (s *stage) change(words, body []string) {
 	ch, plan := s.parse(words, body)
 	op, err := s.do(ch, plan)
+	synctest.Wait() // what comes at once has come
 	s.out.WriteString(s.answer(op, err))
 }
 

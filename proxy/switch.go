@@ -259,8 +259,11 @@ func (s *Switch) forbidden(cur *Snapshot, ch *Change) *Refusal {
 func (s *Switch) conflict(cur *Snapshot, ch *Change, op *Operation) *Refusal {
 	for _, name := range s.concerned(cur, ch) {
 		if other := s.busy[name]; other != nil && other != op {
-			return refuse(CodeConflict, "another change of %s is under way: %s %s since %s (operation %s)", name, other.change.Verb, other.view.Target, other.view.Started.Format(time.TimeOnly), other.id).
-				hint("`turnout status %s` shows it; `turnout release %s` takes it back", name, name).holds(cur.still(cur.Service(name)))
+			r := refuse(CodeConflict, "another change of %s is under way: %s %s since %s (operation %s)", name, other.change.Verb, other.view.Target, other.view.Started.Format(time.TimeOnly), other.id).holds(cur.still(cur.Service(name)))
+			if other.handover {
+				return r.hint("`turnout status %s` shows it; `turnout release %s` takes it back", name, name)
+			}
+			return r.hint("it asks whether the servers it leads to are there; try again in a moment")
 		}
 	}
 	return nil
