@@ -4,11 +4,11 @@ VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo deve
 COMMIT  ?= $(shell git rev-parse HEAD 2>/dev/null || echo unknown)
 BIN     := bin/turnout
 SOAK    ?= 60s
+PKGS    ?= ./...
+TESTFLAGS ?=
 FUZZ    ?= 20s
-# Every fuzz target as PACKAGE:NAME.
-FUZZERS := ./config:FuzzParse ./config/journal:FuzzReplay ./proxy/stream:FuzzParseProxyHeader \
-           ./proxy/web/h1:FuzzRequest ./proxy/web/h1:FuzzResponse ./proxy/web/h1:FuzzChunked \
-           ./health:FuzzReply ./health:FuzzStatusField
+# Every fuzz target there is, as PACKAGE:NAME.
+FUZZERS  = $(shell grep -rno '^func Fuzz[A-Za-z0-9_]*' --include='*_test.go' . | sed -E 's,/[^/]*:[0-9]+:func ,:,' | sort)
 STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
 GOVULNCHECK := golang.org/x/vuln/cmd/govulncheck@latest
 
@@ -29,7 +29,7 @@ run: build ## the same, and it stays up with a config to play with
 
 test: tools ## all tests with the race detector; installs redis, postgresql, haproxy, nginx where it may
 	$(GO) vet ./...
-	$(GO) test -race -timeout 15m ./...
+	$(GO) test -race -timeout 15m $(TESTFLAGS) $(PKGS)
 
 check: ## format, vet, static analysis, known vulnerabilities (where reachable), race tests
 	@test -z "$$(gofmt -l .)" || { echo 'not gofmt-ed:'; gofmt -l .; exit 1; }

@@ -121,9 +121,14 @@ func (d *door) setHead(more string) {
 
 func (d *door) text(services string) string { return d.head + services }
 
+// write replaces the file in one step, so that no reload reads half of it.
 func (d *door) write(services string) {
 	d.t.Helper()
-	if err := os.WriteFile(d.file, []byte(d.text(services)), 0o644); err != nil {
+	err := os.WriteFile(d.file+".new", []byte(d.text(services)), 0o644)
+	if err == nil {
+		err = os.Rename(d.file+".new", d.file)
+	}
+	if err != nil {
 		d.t.Fatal(err)
 	}
 }
@@ -133,7 +138,7 @@ func (d *door) serve() *process {
 	d.t.Helper()
 	command := append([]string{turnout, "serve", "-c", d.file}, d.args...)
 	cmd := exec.Command(command[0], command[1:]...)
-	cmd.Env = append(os.Environ(), "GORACE=halt_on_error=0")
+	cmd.Env = os.Environ()
 	if d.nofile > 0 || len(d.extra) > 0 {
 		cmd = exec.Command(os.Args[0], command...)
 		cmd.Env = append(os.Environ(), asChild+"=1")
@@ -263,6 +268,9 @@ func (d *door) begin(args ...string) *process { d.t.Helper(); return launch(d.t,
 func ended(t testing.TB, p *process) result {
 	t.Helper()
 	code := p.awaitEnd(t, 60*time.Second)
+	if strings.Contains(p.err.String(), "DATA RACE") {
+		t.Errorf("%s: %s", p.Cmd, p.err.String())
+	}
 	return result{code, p.out.String(), p.err.String()}
 }
 

@@ -45,6 +45,11 @@ func run(m *testing.M) int {
 		return m.Run()
 	}
 	turnout = filepath.Join(root, "turnout")
+	// A program built with -race would sleep for a second at its end.
+	if err := os.Setenv("GORACE", os.Getenv("GORACE")+" atexit_sleep_ms=0"); err != nil {
+		fmt.Fprintln(os.Stderr, "e2e:", err)
+		return 1
+	}
 	args := []string{"build", "-o", turnout}
 	if raced {
 		args = append(args, "-race")

@@ -212,8 +212,8 @@ func (c *Claimer) Start(slot int, srv *Server, revision uint64) bool {
 			cell.first = now
 		}
 		n := &srv.cells[c.loop]
+		n.conns.Add(1) // in this order, so that Server.claims does not miss it
 		n.dialing.Add(-1)
-		n.conns.Add(1)
 		n.total.Add(1)
 		n.lastStart.Store(now)
 		return true

@@ -23,3 +23,10 @@ func (s *Switch) Timers() int {
 
 // Anchor begins the Clock anew, a second ago: in a synctest bubble time is elsewhere.
 func Anchor() { epoch = time.Now().Add(-time.Second) }
+
+// Settled is the proof of a swap that was stored by the given Clock instant, with its starts.
+func Settled(at time.Time, stored, lastOld, firstNew int64) Proof {
+	p := Proof{At: at, stored: stored, lastOld: lastOld, firstNew: firstNew}
+	p.settle()
+	return p
+}

@@ -182,6 +182,7 @@ type client struct {
 	limit   *time.Timer
 	busy    bool // in the middle of an answer
 	after   bool // to be cut after it
+	stuck   bool // not even cut
 	why     string
 }
 
@@ -214,6 +215,9 @@ type plane struct {
 	dials   map[*proxy.Server]int
 	conns   map[*proxy.Server]int
 	cuts    map[*proxy.Server]int
+	late    bool // cuts are posted, and carried out in the next quiet point only
+	posted  []func()
+	store   func() // called first in a quiet point that follows a store: the loops may have seen the snapshot before
 }
 
 func newPlane(loops int) *plane {
@@ -296,6 +300,13 @@ func (pr *prepared) Abort() {
 func (p *plane) Quiet(services []string) map[string]proxy.Tally {
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	if p.store != nil && services != nil {
+		p.store()
+	}
+	for _, f := range p.posted {
+		f()
+	}
+	p.posted = nil
 	order := make([]int, len(p.claims))
 	for i := range order {
 		order[i] = i
@@ -514,8 +525,16 @@ func (p *plane) answer(c *client) {
 func (p *plane) Cut(servers []*proxy.Server, how proxy.Cut) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	if p.late {
+		p.posted = append(p.posted, func() { p.cut(servers, how) })
+		return
+	}
+	p.cut(servers, how)
+}
+
+func (p *plane) cut(servers []*proxy.Server, how proxy.Cut) {
 	for _, c := range slices.Clone(p.clients) {
-		if c.state != started || !slices.Contains(servers, c.srv) {
+		if c.state != started || c.stuck || !slices.Contains(servers, c.srv) {
 			continue
 		}
 		switch {

@@ -47,17 +47,29 @@ type Proof struct {
 	Drained       bool          `json:"drained"`
 	Superseded    bool          `json:"superseded,omitempty"` // a later change ended the drain
 
-	lastOld, firstNew int64 // Clock instants
-	steerRev          uint64
+	stored, lastOld, firstNew int64 // Clock instants; stored is At
+	steerRev                  uint64
 }
 
-// settle derives the times and the overlap from the instants.
+// settle derives the times and the overlap from the instants. A loop may have seen the next snapshot, and
+// started a connection, before the clock was read behind the store: the store was before that.
 func (p *Proof) settle() {
-	p.LastStartOld, p.FirstStartNew = Wall(p.lastOld), Wall(p.firstNew)
+	if p.firstNew != 0 && p.firstNew < p.stored {
+		p.At, p.stored = p.wall(p.firstNew), p.firstNew
+	}
+	p.LastStartOld, p.FirstStartNew = p.wall(p.lastOld), p.wall(p.firstNew)
 	p.Overlap = 0
 	if p.firstNew != 0 && p.lastOld > p.firstNew {
 		p.Overlap = time.Duration(p.lastOld - p.firstNew)
 	}
+}
+
+// wall is an instant as a time of day, by what the clock on the wall said at the swap.
+func (p *Proof) wall(ns int64) time.Time {
+	if ns == 0 {
+		return time.Time{}
+	}
+	return p.At.Add(time.Duration(ns - p.stored))
 }
 
 // Operation is one change from its start to the end of all that it set going. It is safe for concurrent use.

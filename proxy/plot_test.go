@@ -31,6 +31,7 @@ var update = flag.Bool("update", false, "write what is printed into proxy/testda
 //	reload                    the same, of what the file says now; --force
 //	connect c1 web            a client comes; c1..c5: five of them; it stays until `close c1`
 //	busy c1 / answer c1       it is in the middle of an answer / the answer ends
+//	stuck c1                  not even a cut ends it
 //	server web/blue/b1 down   refuses dials and probes; slow: dials stay under way until `dialed c1 [fails]`; deaf: and probes hang; up
 //	swap web green --drain=10s …     and every other verb, with the flags of the CLI
 //	swap web green &          not waited for; its answer is printed by `join`
@@ -180,7 +181,7 @@ func (s *stage) command(words, body []string) {
 			}
 			s.plane.mu.Unlock()
 		}
-	case "close", "busy", "answer", "dialed":
+	case "close", "busy", "answer", "dialed", "stuck":
 		for _, name := range names(arg(1)) {
 			c := s.clients[name]
 			s.plane.mu.Lock()
@@ -193,6 +194,8 @@ func (s *stage) command(words, body []string) {
 				c.busy = true
 			case words[0] == "answer":
 				s.plane.answer(c)
+			case words[0] == "stuck":
+				c.stuck = true
 			case words[0] == "dialed":
 				s.plane.dialed(c, arg(2) != "fails")
 			}

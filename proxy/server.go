@@ -94,11 +94,13 @@ func (s *Server) Connections() int {
 	return int(n)
 }
 
-// claims counts connections and dials.
+// claims counts connections and dials. A dial that becomes a connection meanwhile may be counted twice and is
+// never missed: dials are read first, and Start counts the connection before it ends the dial.
 func (s *Server) claims() int64 {
 	n := int64(0)
 	for i := range s.cells {
-		n += s.cells[i].conns.Load() + s.cells[i].dialing.Load()
+		n += s.cells[i].dialing.Load()
+		n += s.cells[i].conns.Load()
 	}
 	return n
 }
@@ -106,8 +108,8 @@ func (s *Server) claims() int64 {
 // claim counts a dial on the server, or tells that it is full. limit 0: never full.
 func (s *Server) claim(loop, limit int) bool {
 	if limit > 0 {
-		// All loops that add take the lock, so the sum cannot grow between reading and adding;
-		// that it may fall meanwhile only makes the answer cautious.
+		// All loops that add take the lock, so what claims reads is never too little; that it may be too
+		// much only makes the answer cautious.
 		s.limit.Lock()
 		defer s.limit.Unlock()
 		if s.claims() >= int64(limit) {

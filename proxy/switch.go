@@ -168,8 +168,10 @@ func (s *Switch) Apply(ctx context.Context, ch Change) (*Operation, error) {
 	if ch.Verb == VerbSwap || ch.Verb == VerbBack {
 		return s.swap(ctx, ch)
 	}
+	taken := false
 	if ch.Verb == VerbRelease {
-		if err := s.takeBack(ctx, &ch); err != nil {
+		var err *Refusal
+		if taken, err = s.takeBack(ctx, &ch); err != nil {
 			return nil, err
 		}
 	}
@@ -177,20 +179,26 @@ func (s *Switch) Apply(ctx context.Context, ch Change) (*Operation, error) {
 	if err := s.commit(op, ch); err != nil {
 		return nil, err
 	}
+	if taken {
+		op.update(func(v *OperationView) {
+			v.Plan = append([]string{ch.Target + ": the swap under way was taken back"}, v.Plan...)
+		})
+	}
 	s.ops.keep(op)
 	return op, nil
 }
 
 // takeBack makes way for a release: hand-overs that hold the target go back, and other swaps of it, which take
-// no longer than their gate, are waited for.
-func (s *Switch) takeBack(ctx context.Context, ch *Change) *Refusal {
+// no longer than their gate, are waited for. It tells whether one went back.
+func (s *Switch) takeBack(ctx context.Context, ch *Change) (bool, *Refusal) {
 	s.mu.Lock()
 	cur := s.cur.Load()
 	if err := s.forbidden(cur, ch); err != nil {
 		s.mu.Unlock()
-		return err
+		return false, err
 	}
 	var under []*Operation
+	taken := false
 	for _, name := range s.concerned(cur, ch) {
 		if op := s.busy[name]; op != nil {
 			under = append(under, op)
@@ -204,10 +212,12 @@ func (s *Switch) takeBack(ctx context.Context, ch *Change) *Refusal {
 	for _, op := range under {
 		select {
 		case <-op.free:
+			v := op.View()
+			taken = taken || v.State == StateFailed
 		case <-ctx.Done():
 		}
 	}
-	return nil
+	return taken, nil
 }
 
 // Plan says what a change would do, and changes nothing.
@@ -327,7 +337,7 @@ func (s *Switch) commit(op *Operation, ch Change) error {
 
 	s.settleCuts(p.Next)
 	s.cur.Store(p.Next) // from here on each new claim sees the change
-	stored := time.Now()
+	stored := Clock()
 	if prepared != nil {
 		prepared.Commit()
 		s.reloads.Add(1)
@@ -373,17 +383,16 @@ func (op *Operation) proofs(p *Planned) []Proof {
 }
 
 // prove fills in what is known at the quiet point.
-func (s *Switch) prove(proofs []Proof, tallies map[string]Tally, stored time.Time) {
+func (s *Switch) prove(proofs []Proof, tallies map[string]Tally, stored int64) {
 	cur := s.cur.Load()
+	at := time.Now().Add(time.Duration(stored - Clock()))
 	for i := range proofs {
 		p := &proofs[i]
 		svc := cur.Service(p.Service)
 		if svc == nil {
 			continue
 		}
-		if !stored.IsZero() {
-			p.At = stored
-		}
+		p.At, p.stored = at, stored
 		t := tallies[p.Service]
 		p.firstNew, p.Resteered, p.Held = t.FirstStart, p.Resteered+t.Resteered, t.Released
 		if old := svc.Pool(p.From); old != nil {

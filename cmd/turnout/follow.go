@@ -254,10 +254,8 @@ func (ch *change) finish() error {
 	if ch.cli.json() {
 		ch.cli.writeJSON(op)
 	}
-	cut := 0
 	for i := range op.Proofs {
 		p := &op.Proofs[i]
-		cut += p.Cut
 		if ch.cli.json() {
 			continue
 		}
@@ -270,8 +268,8 @@ func (ch *change) finish() error {
 	if op.Error != nil {
 		return op.Error
 	}
-	if cut > 0 {
-		ch.cli.notef("done, but %s cut at the drain's deadline", wereCut(cut))
+	if op.Cut > 0 { // also by drains that are no swap's, and so have no proof
+		ch.cli.notef("done, but %s cut at the drain's deadline", wereCut(op.Cut))
 		return errSaid{api.ExitCode(api.CodeCut)}
 	}
 	return nil
