@@ -19,7 +19,7 @@ var rooms = []struct {
 	room, why string
 	may       []string
 }{
-	{"cmd/turnout", "the only wiring: it may know every room of the door", []string{"admin", "admin/api", "admin/client", "config", "config/journal", "health", "proxy", "proxy/listen", "proxy/stream"}},
+	{"cmd/turnout", "the only wiring: it may know every room of the door", []string{"admin", "admin/api", "admin/client", "config", "config/journal", "health", "proxy", "proxy/front", "proxy/listen", "proxy/stream"}},
 	{"admin", "turns requests into changes; carries no bytes and reads no file", []string{"admin/api", "config", "proxy"}},
 	{"admin/client", "a client must not need the server's code", []string{"admin/api"}},
 	{"admin/api", "wire types alone, so that anyone can import them", nil},
@@ -29,7 +29,8 @@ var rooms = []struct {
 	{"proxy", "the core is pure: no socket, no file, no clock but the monotonic one, no other room", nil},
 	{"proxy/listen", "opens what a ListenSpec names", []string{"proxy"}},
 	{"proxy/loop", "the ground under the planes knows no service and no protocol", nil},
-	{"proxy/stream", "a plane: carries what the switch decides, over the loops", []string{"proxy", "proxy/listen", "proxy/loop"}},
+	{"proxy/front", "owns loops and listeners for all planes, and so may know none of them", []string{"proxy", "proxy/listen", "proxy/loop"}},
+	{"proxy/stream", "a plane: carries what the switch decides, over the front's loops", []string{"proxy", "proxy/front", "proxy/loop"}},
 	{"proxy/web/h1", "parses without I/O, and so for any plane", nil},
 	{"bench", "measures doors from outside, as a user would", []string{"bench/load", "bench/peer", "bench/proc", "bench/report", "bench/stats"}},
 	{"bench/load", "", []string{"bench/proc", "bench/stats"}},

@@ -23,6 +23,7 @@ import (
 	"github.com/turnout-proxy/turnout/config/journal"
 	"github.com/turnout-proxy/turnout/health"
 	"github.com/turnout-proxy/turnout/proxy"
+	"github.com/turnout-proxy/turnout/proxy/front"
 	"github.com/turnout-proxy/turnout/proxy/listen"
 	"github.com/turnout-proxy/turnout/proxy/stream"
 )
@@ -79,7 +80,7 @@ type serving struct {
 	cfg     atomic.Pointer[config.Config] // the file in force
 	journal *journal.Journal
 	sw      *proxy.Switch
-	plane   *stream.Plane
+	front   *front.Front
 	admin   *admin.Server
 }
 
@@ -171,22 +172,23 @@ func (s *serving) open(loops int) (err error) {
 		Probe: func(ctx context.Context, srv *proxy.Server) error { return health.Dial(ctx, srv.Address) },
 		Warn:  func(msg string, err error) { s.log.Warn(msg, zap.Error(err)) },
 	})
-	s.plane, err = stream.New(stream.Options{Switch: s.sw, Loops: loops, Log: s.log, Access: s.log.Named("access")})
+	s.front, err = front.New(front.Options{Switch: s.sw, Loops: loops, Log: s.log})
 	if err != nil {
 		return err
 	}
+	stream.New(stream.Options{Switch: s.sw, Front: s.front, Access: s.log.Named("access")})
 	defer func() {
 		if err != nil {
-			s.plane.Stop()
+			s.front.Stop()
 		}
 	}()
-	if err := s.sw.Start(s.plane, s.fileInWords(cfg)); err != nil {
+	if err := s.sw.Start(s.front, s.fileInWords(cfg)); err != nil {
 		return err
 	}
 	s.admin = admin.New(admin.Options{
 		Switch: s.sw, Reload: s.reload, History: s.journal.History,
 		Roles:       func() config.Roles { return s.cfg.Load().Admin.Roles },
-		ListenAddrs: s.plane.Addr,
+		ListenAddrs: s.front.Addr,
 		Version:     thisVersion(), Started: started, ConfigPath: s.path, Log: s.log.Named("admin"),
 	})
 	if err := s.openAdmin(cfg); err != nil {
@@ -219,7 +221,7 @@ func (s *serving) fileInWords(cfg *config.Config) string {
 func (s *serving) announce(loops int) {
 	snap := s.sw.Current()
 	snap.Listeners(func(slot int, _ proxy.ListenSpec, svc *proxy.Service) {
-		s.log.Info("listening", zap.String("service", svc.Spec.Name), zap.String("address", s.plane.Addr(slot)), zap.String("active", svc.Active.Name))
+		s.log.Info("listening", zap.String("service", svc.Spec.Name), zap.String("address", s.front.Addr(slot)), zap.String("active", svc.Active.Name))
 	})
 	s.log.Info("serving", zap.Uint64("revision", snap.Revision), zap.String("config", s.path), zap.String("socket", s.cfg.Load().Admin.Socket),
 		zap.Int("loops", loops), zap.Uint64("descriptors", descriptorLimit()), zap.Int("pid", os.Getpid()), zap.String("version", thisVersion().Version))
@@ -308,11 +310,11 @@ func (s *serving) longestDrain() time.Duration {
 // stop ends the door: no new clients, time for those that are there, then the end. A second signal takes the
 // time away.
 func (s *serving) stop(sig os.Signal, drain time.Duration, signals <-chan os.Signal) {
-	s.log.Info("stopping", zap.Stringer("signal", sig), zap.Duration("drain", drain), zap.Int("connections", s.plane.Connections()))
+	s.log.Info("stopping", zap.Stringer("signal", sig), zap.Duration("drain", drain), zap.Int("connections", s.front.Connections()))
 	s.notify(listen.Stopping, fmt.Sprintf("EXTEND_TIMEOUT_USEC=%d", (drain+10*time.Second).Microseconds()))
 	s.admin.SetPhase(admin.Stopping)
 	s.sw.Stop(sig.String())
-	s.plane.CloseListeners()
+	s.front.CloseListeners()
 	ctx, cancel := context.WithTimeout(context.Background(), drain)
 	defer cancel()
 	go func() { // ends with ctx
@@ -327,8 +329,8 @@ func (s *serving) stop(sig os.Signal, drain time.Duration, signals <-chan os.Sig
 			}
 		}
 	}()
-	left := s.plane.Drain(ctx)
-	s.plane.Stop()
+	left := s.front.Drain(ctx)
+	s.front.Stop()
 	closing, done := context.WithTimeout(context.Background(), time.Second)
 	defer done()
 	if err := s.admin.Close(closing); err != nil {

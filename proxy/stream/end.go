@@ -185,8 +185,12 @@ func (w *worker) quiet(c *conn, idle int64) bool {
 // idleCut is for how long nothing has moved on a connection that counts as idle.
 const idleCut = int64(20 * time.Millisecond)
 
-// cut ends connections of a target as far as how allows; see proxy.Cut.
-func (w *worker) cut(ti int32, how proxy.Cut) {
+// Cut ends connections of a server as far as how allows; see proxy.Cut.
+func (w *worker) Cut(srv *proxy.Server, how proxy.Cut) {
+	ti, ok := w.targetOf[srv]
+	if !ok {
+		return
+	}
 	for slot := w.targets[ti].conns; slot != none; {
 		c := w.conns.Get(slot)
 		next := c.next

@@ -6,6 +6,8 @@ import (
 	"syscall"
 	"unsafe"
 
+	"github.com/turnout-proxy/turnout/proxy/front"
+	"github.com/turnout-proxy/turnout/proxy/listen"
 	"github.com/turnout-proxy/turnout/proxy/loop"
 )
 
@@ -66,21 +68,15 @@ func (p *Plane) NoPipes() (undo func()) {
 // SmallSendBuffers has clients that come from now on be sent to through a buffer much smaller than a block, as a
 // network makes it that is slow.
 func (p *Plane) SmallSendBuffers() {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	for _, s := range p.sockets { // what is accepted inherits it
+	field := reflect.ValueOf(p.front).Elem().FieldByName("sockets")
+	for _, s := range *(*map[int]*listen.Socket)(unsafe.Pointer(field.UnsafeAddr())) { // what is accepted inherits it
 		_ = syscall.SetsockoptInt(s.FD(), syscall.SOL_SOCKET, syscall.SO_SNDBUF, 8<<10)
 	}
 }
 
 // EndAll ends every connection, as Stop does.
 func (p *Plane) EndAll() {
-	p.each(func(w *worker) {
-		w.conns.All(func(slot uint32, c *conn) bool {
-			w.end(slot, c, endStopped)
-			return true
-		})
-	})
+	p.each(func(w *worker) { w.End() })
 }
 
 // Freeze stops every loop until thaw is called. What happens on sockets meanwhile is seen all at once.
@@ -132,13 +128,30 @@ func (p *Plane) ThawAll() {
 // AfterAccept has f called on the loop each time a listener's event was handled; nil ends that.
 func (p *Plane) AfterAccept(f func()) {
 	p.each(func(w *worker) {
-		w.loop.Handle(kindListener, func(t loop.Token, ev loop.Events) {
-			w.accept(t, ev)
+		field := reflect.ValueOf(w.loop).Elem().FieldByName("handlers")
+		handlers := (*[256]func(loop.Token, loop.Events))(unsafe.Pointer(field.UnsafeAddr()))
+		accept, _ := accepts.LoadOrStore(w, handlers[front.KindListener])
+		w.loop.Handle(front.KindListener, func(t loop.Token, ev loop.Events) {
+			accept.(func(loop.Token, loop.Events))(t, ev)
 			if f != nil {
 				f()
 			}
 		})
 	})
+}
+
+var accepts sync.Map // *worker → the front's own handler
+
+// each runs f on every loop and waits for all.
+func (p *Plane) each(f func(w *worker)) {
+	var wg sync.WaitGroup
+	for _, w := range p.workers {
+		wg.Add(1)
+		if !w.loop.Post(func() { defer wg.Done(); f(w) }) {
+			wg.Done() // stopped
+		}
+	}
+	wg.Wait()
 }
 
 // SetAddresses makes a server's address lead to others, as a host name with several does.
@@ -151,5 +164,5 @@ func (p *Plane) SetAddresses(address string, to ...string) {
 		}
 		addrs = append(addrs, a.Sockaddr())
 	}
-	p.places.of(address).addrs.Store(&addrs)
+	p.front.Places.Of(address).Set(addrs)
 }

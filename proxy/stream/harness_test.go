@@ -14,6 +14,7 @@ import (
 	"go.uber.org/zap/zaptest"
 
 	"github.com/turnout-proxy/turnout/proxy"
+	"github.com/turnout-proxy/turnout/proxy/front"
 	"github.com/turnout-proxy/turnout/proxy/stream"
 )
 
@@ -40,9 +41,15 @@ func (m *memory) Compact([]byte) error      { return nil }
 // door is a Switch with a real plane.
 type door struct {
 	*proxy.Switch
-	plane   *stream.Plane
+	plane   plane
 	journal *memory
 	t       testing.TB
+}
+
+// plane is the TCP plane and the front that it is behind.
+type plane struct {
+	*stream.Plane
+	*front.Front
 }
 
 const testLoops = 2
@@ -71,17 +78,17 @@ func openDoorWith(t testing.TB, spec *proxy.Spec, loops int, access *zap.Logger)
 	if tt, ok := t.(*testing.T); ok {
 		log = zaptest.NewLogger(tt, zaptest.Level(zap.ErrorLevel))
 	}
-	plane, err := stream.New(stream.Options{Switch: d.Switch, Loops: loops, Log: log, Access: access})
+	f, err := front.New(front.Options{Switch: d.Switch, Loops: loops, Log: log})
 	if err != nil {
 		t.Fatal(err)
 	}
-	d.plane = plane
+	d.plane = plane{stream.New(stream.Options{Switch: d.Switch, Front: f, Access: access}), f}
 	t.Cleanup(func() {
-		plane.ThawAll()
+		d.plane.ThawAll()
 		d.nothingLeft()
-		plane.Stop()
+		f.Stop()
 	})
-	if err := d.Start(plane, "test"); err != nil {
+	if err := d.Start(f, "test"); err != nil {
 		t.Fatal(err)
 	}
 	return d

@@ -222,9 +222,9 @@ func (w *worker) waited(slot uint32, c *conn) {
 	w.admit(c.queue)
 }
 
-// release lets in the clients of queues whose services are not held any more. It belongs into the quiet
-// point, after takeBack.
-func (w *worker) release() {
+// Release lets in the clients of queues whose services are not held any more. It belongs into the quiet
+// point, after TakeBack.
+func (w *worker) Release() {
 	for i := range w.queues {
 		if w.queues[i].live != nil {
 			w.admit(int32(i))

@@ -71,7 +71,7 @@ func (w *worker) key(svc *proxy.Service, c *conn) uint64 {
 // dial begins to connect to the claimed server. False: that failed at once and was counted, and another
 // server may be claimed. True: something will come of it, or has already.
 func (w *worker) dial(slot uint32, c *conn, svc *proxy.Service, srv *proxy.Server) bool {
-	c.begin, c.address = w.targets[w.target(srv)].where.begin(), 0
+	c.begin, c.address = w.targets[w.target(srv)].where.Begin(), 0
 	return w.dialOn(slot, c, svc, srv, "the name does not resolve")
 }
 
@@ -83,7 +83,7 @@ func (w *worker) dialOn(slot uint32, c *conn, svc *proxy.Service, srv *proxy.Ser
 	var fd int
 	var err syscall.Errno
 	for ; ; c.address++ {
-		to := where.pick(c.begin, c.address)
+		to := where.Pick(c.begin, c.address)
 		if to == nil {
 			w.failed(c, srv, why)
 			return false
@@ -109,7 +109,7 @@ func (w *worker) dialOn(slot uint32, c *conn, svc *proxy.Service, srv *proxy.Ser
 			c.flags |= portless
 		}
 		loop.Close(fd)
-		where.failed(c.begin, c.address)
+		where.Failed(c.begin, c.address)
 		why = "connect: " + err.Error()
 	}
 	c.fd[server], c.target, c.state = int32(fd), ti, dialing
@@ -180,7 +180,7 @@ func (w *worker) isRelaying(slot uint32, c *conn) bool {
 func (w *worker) dialFailed(slot uint32, c *conn, why string) {
 	t := &w.targets[c.target]
 	srv := t.server
-	t.where.failed(c.begin, c.address)
+	t.where.Failed(c.begin, c.address)
 	w.undial(slot, c)
 	c.address++
 	if svc := w.sw.Current().At(int(c.listener)); svc != nil && svc.Gives(srv) {
@@ -201,7 +201,7 @@ func (w *worker) dialTimer(slot uint32, c *conn) {
 		return
 	}
 	fd := int(c.fd[server])
-	to := w.targets[c.target].where.pick(c.begin, c.address)
+	to := w.targets[c.target].where.Pick(c.begin, c.address)
 	if to == nil {
 		w.dialFailed(slot, c, "connect: the address is gone")
 		return
@@ -257,7 +257,7 @@ func (w *worker) connected(slot uint32, c *conn, registered bool) {
 
 // starve makes a client wait until descriptors or ports are there again, up to its connect timeout.
 func (w *worker) starve(slot uint32, c *conn, svc *proxy.Service, err syscall.Errno) {
-	w.plane.starvation("dial", err)
+	w.plane.front.Starvation("dial", err)
 	now := w.loop.Now()
 	if c.state != starved {
 		c.state, c.until = starved, now+int64(svc.Spec.Timeouts.Connect)
@@ -273,9 +273,9 @@ func (w *worker) unstarve(slot uint32, c *conn) {
 	w.steer(slot, c)
 }
 
-// takeBack claims anew for every client whose dial leads where no new work goes any more. It is the loop's
+// TakeBack claims anew for every client whose dial leads where no new work goes any more. It is the loop's
 // quiet point: afterwards no dial of this loop is under way to a sealed server.
-func (w *worker) takeBack() {
+func (w *worker) TakeBack() {
 	snap := w.sw.Current()
 	for i := range w.targets {
 		w.targets[i].afterAnswer = false

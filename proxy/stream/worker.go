@@ -2,13 +2,13 @@ package stream
 
 import (
 	"github.com/turnout-proxy/turnout/proxy"
+	"github.com/turnout-proxy/turnout/proxy/front"
 	"github.com/turnout-proxy/turnout/proxy/loop"
 )
 
 // Kinds of tokens.
 const (
-	kindListener = 1 // slot: listener slot
-	kindConn     = 2 // slot: connection; side: client
+	kindConn = front.FirstKind // slot: connection; side: client
 
 	// kindDial and those after it are a connection's server side. A client may be dialled for several
 	// times, by descriptors of the same number even, so the kind says which dial it is: an event of a
@@ -110,9 +110,7 @@ type worker struct {
 	sw        *proxy.Switch
 	claims    *proxy.Claimer
 	conns     loop.Slab[conn]
-	timers    *loop.Wheel    // of conns
-	pauses    *loop.Wheel    // of listeners that rest because descriptors ran out
-	listeners map[uint32]int // slot → descriptor
+	timers    *loop.Wheel // of conns
 	targets   []target
 	targetOf  map[*proxy.Server]int32
 	queues    []queue
@@ -123,10 +121,8 @@ type worker struct {
 
 func newWorker(p *Plane, l *loop.Loop) *worker {
 	w := &worker{plane: p, loop: l, sw: p.sw, claims: p.sw.Claimer(l.ID()), dials: none,
-		listeners: map[uint32]int{}, targetOf: map[*proxy.Server]int32{}, queueOf: map[*proxy.Live]int32{}, announced: map[uint32]announcement{}}
+		targetOf: map[*proxy.Server]int32{}, queueOf: map[*proxy.Live]int32{}, announced: map[uint32]announcement{}}
 	w.timers = l.NewWheel(w.timer)
-	w.pauses = l.NewWheel(w.resume)
-	l.Handle(kindListener, w.accept)
 	l.Handle(kindConn, w.event)
 	for i := range uint8(dialKinds) {
 		l.Handle(kindDial+i, w.event)

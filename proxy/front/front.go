@@ -1,0 +1,342 @@
+package front
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"time"
+
+	"go.uber.org/zap"
+
+	"github.com/turnout-proxy/turnout/proxy"
+	"github.com/turnout-proxy/turnout/proxy/listen"
+	"github.com/turnout-proxy/turnout/proxy/loop"
+)
+
+// Plane carries the clients of services of one mode.
+type Plane interface {
+	// Worker makes the plane's part on a loop, which does not run yet.
+	Worker(l *loop.Loop) Worker
+	// Commit tells that a snapshot with other services or listeners is in force, after all workers were told.
+	Commit(next *proxy.Snapshot)
+	// Close ends what the plane has beside its workers. No loop runs any more.
+	Close()
+}
+
+// Worker is a plane's part on one loop. All its methods are called on that loop.
+type Worker interface {
+	// Welcome takes an accepted client of a listener slot. The worker closes fd.
+	Welcome(listener uint32, fd int, peer loop.Addr)
+	// TakeBack claims anew for every client whose claim leads where no new work goes any more, and is the first half
+	// of the quiet point: Release, the second, lets in clients that wait though their service is no longer held.
+	TakeBack()
+	Release()
+	// Reload brings what the worker keeps of services in line with a snapshot of other services or listeners.
+	Reload()
+	// Cut ends connections of a server as far as how allows.
+	Cut(s *proxy.Server, how proxy.Cut)
+	// Leave tells that no more clients will come: those who are asked for nothing may go.
+	Leave()
+	// Len is the number of clients, waiting and being dialled for included.
+	Len() int
+	// End ends every connection.
+	End()
+}
+
+// Options of a Front.
+type Options struct {
+	Switch *proxy.Switch
+	Loops  int // how many event loops; the Switch must have been made for as many
+	Log    *zap.Logger
+}
+
+// Front owns the loops and the listeners. It implements proxy.Plane, is given to Switch.Start, and belongs to
+// whoever made it: Stop ends it.
+type Front struct {
+	Places Places
+
+	sw      *proxy.Switch
+	log     *zap.Logger
+	doors   []*entrance
+	planes  map[proxy.Mode]Plane
+	running sync.WaitGroup
+	cancel  context.CancelFunc
+	start   sync.Once
+	stop    sync.Once
+
+	mu      sync.Mutex
+	sockets map[int]*listen.Socket // listener slot → socket
+	closed  bool                   // CloseListeners was called
+
+	starved atomic.Int64 // when starvation was last logged, Clock
+}
+
+// New makes the loops. Planes are added by Carry; the first Prepare starts the loops.
+func New(opt Options) (*Front, error) {
+	ctx, cancel := context.WithCancel(context.Background())
+	f := &Front{sw: opt.Switch, log: opt.Log, planes: map[proxy.Mode]Plane{}, sockets: map[int]*listen.Socket{}, cancel: cancel}
+	f.Places.known = map[string]*Place{}
+	for i := range opt.Loops {
+		l, err := loop.New(i)
+		if err != nil {
+			cancel()
+			for _, e := range f.doors {
+				e.loop.Stop()
+			}
+			return nil, err
+		}
+		f.doors = append(f.doors, newEntrance(f, l))
+	}
+	go f.Places.refresh(ctx) // ends with Stop
+	return f, nil
+}
+
+// Carry gives services of a mode to a plane. It must be called before the Switch starts the front.
+func (f *Front) Carry(mode proxy.Mode, p Plane) {
+	f.planes[mode] = p
+	for _, e := range f.doors {
+		w := p.Worker(e.loop)
+		e.workers = append(e.workers, w)
+		e.byMode[mode] = w
+	}
+}
+
+// run starts the loops, once.
+func (f *Front) run() {
+	f.start.Do(func() {
+		for _, e := range f.doors {
+			f.running.Go(e.loop.Run) // ends with Stop
+		}
+	})
+}
+
+// prepared is a snapshot's new listeners, open but not accepting.
+type prepared struct {
+	f    *Front
+	next *proxy.Snapshot
+	open map[int]*listen.Socket
+}
+
+// Prepare implements proxy.Plane.
+func (f *Front) Prepare(next *proxy.Snapshot) (proxy.Prepared, error) {
+	f.run()
+	for _, err := range f.Places.prepare(context.Background(), next) {
+		f.log.Warn("server does not resolve; dials to it fail until it does", zap.Error(err))
+	}
+	pr := &prepared{f: f, next: next, open: map[int]*listen.Socket{}}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.closed {
+		return nil, errors.New("the door accepts no clients any more: it is stopping")
+	}
+	var errs []string
+	next.Listeners(func(slot int, spec proxy.ListenSpec, svc *proxy.Service) {
+		if f.sockets[slot] != nil || pr.open[slot] != nil {
+			return
+		}
+		s, err := listen.Open(spec)
+		if err != nil {
+			errs = append(errs, fmt.Sprintf("service %s cannot listen on %s: %v", svc.Spec.Name, spec, err))
+			return
+		}
+		pr.open[slot] = s
+	})
+	if len(errs) > 0 {
+		pr.Abort()
+		return nil, fmt.Errorf("%s", strings.Join(errs, "; "))
+	}
+	return pr, nil
+}
+
+// Abort implements proxy.Prepared.
+func (pr *prepared) Abort() {
+	for _, s := range pr.open {
+		_ = s.Close()
+	}
+}
+
+// Commit implements proxy.Prepared.
+func (pr *prepared) Commit() {
+	f := pr.f
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	used := map[int]bool{}
+	pr.next.Listeners(func(slot int, _ proxy.ListenSpec, _ *proxy.Service) { used[slot] = true })
+	for slot, s := range pr.open {
+		f.sockets[slot] = s
+	}
+	f.each(func(e *entrance) {
+		for slot := range f.sockets {
+			if !used[slot] {
+				e.unlisten(uint32(slot))
+			}
+		}
+		for slot, s := range pr.open {
+			e.listen(uint32(slot), s.FD())
+		}
+		for _, w := range e.workers {
+			w.Reload()
+		}
+	})
+	for slot, s := range f.sockets {
+		if !used[slot] {
+			_ = s.Close()
+			delete(f.sockets, slot)
+		}
+	}
+	for _, p := range f.planes {
+		p.Commit(pr.next)
+	}
+}
+
+// each runs do on every loop and waits for all.
+func (f *Front) each(do func(e *entrance)) {
+	var wg sync.WaitGroup
+	for _, e := range f.doors {
+		wg.Add(1)
+		if !e.loop.Post(func() { defer wg.Done(); do(e) }) {
+			wg.Done() // stopped
+		}
+	}
+	wg.Wait()
+}
+
+// Quiet implements proxy.Plane.
+func (f *Front) Quiet(services []string) map[string]proxy.Tally {
+	tallies := make([][]proxy.Tally, len(f.doors))
+	f.each(func(e *entrance) {
+		for _, w := range e.workers {
+			w.TakeBack()
+		}
+		for _, w := range e.workers {
+			w.Release()
+		}
+		snap := f.sw.Current()
+		mine := make([]proxy.Tally, len(services))
+		for i, name := range services {
+			if svc := snap.Service(name); svc != nil {
+				mine[i] = e.claims.Tally(svc)
+			}
+		}
+		tallies[e.loop.ID()] = mine
+	})
+	out := make(map[string]proxy.Tally, len(services))
+	for _, mine := range tallies {
+		for i, t := range mine {
+			out[services[i]] = out[services[i]].Add(t)
+		}
+	}
+	return out
+}
+
+// Cut implements proxy.Plane.
+func (f *Front) Cut(servers []*proxy.Server, how proxy.Cut) {
+	for _, e := range f.doors {
+		e.loop.Post(func() {
+			for _, s := range servers {
+				for _, w := range e.workers {
+					w.Cut(s, how)
+				}
+			}
+		})
+	}
+}
+
+// Addr is the address a listener slot is bound to; "" if it is not open.
+func (f *Front) Addr(slot int) string {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if s := f.sockets[slot]; s != nil {
+		return s.Addr()
+	}
+	return ""
+}
+
+// Connections is the number of clients of all planes, waiting and being dialled for included.
+func (f *Front) Connections() int {
+	var n atomic.Int64
+	f.each(func(e *entrance) {
+		for _, w := range e.workers {
+			n.Add(int64(w.Len()))
+		}
+	})
+	return int(n.Load())
+}
+
+// CloseListeners stops accepting. Clients that wait in the kernel's queue are taken before.
+func (f *Front) CloseListeners() {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.closed = true
+	f.each(func(e *entrance) {
+		for slot := range f.sockets {
+			e.unlisten(uint32(slot))
+		}
+		for _, w := range e.workers {
+			w.Leave()
+		}
+	})
+	for slot, s := range f.sockets {
+		_ = s.Close()
+		delete(f.sockets, slot)
+	}
+}
+
+// Drain waits until there is no client any more, or ctx is done. It returns how many are left.
+func (f *Front) Drain(ctx context.Context) int {
+	tick := time.NewTicker(10 * time.Millisecond)
+	defer tick.Stop()
+	for {
+		n := f.Connections()
+		if n == 0 || ctx.Err() != nil {
+			return n
+		}
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+		}
+	}
+}
+
+// Stop ends every connection and the loops. CloseListeners and Drain come before it when clients are to be
+// spared. A second Stop does nothing.
+func (f *Front) Stop() { f.stop.Do(f.stopNow) }
+
+func (f *Front) stopNow() {
+	f.run() // else nobody would carry out what follows
+	f.CloseListeners()
+	f.each(func(e *entrance) {
+		for _, w := range e.workers {
+			w.End()
+		}
+	})
+	f.cancel()
+	for _, e := range f.doors {
+		e.loop.Stop()
+	}
+	f.running.Wait()
+	for _, p := range f.planes {
+		p.Close()
+	}
+}
+
+// Starvation tells the operator, at most once a second, that the system ran out of something.
+func (f *Front) Starvation(what string, err syscall.Errno) {
+	now := loop.Clock()
+	if last := f.starved.Load(); now-last > int64(time.Second) && f.starved.CompareAndSwap(last, now) {
+		f.log.Warn("out of descriptors, ports or memory: clients wait until connections have ended", zap.String("during", what), zap.Error(err))
+	}
+}
+
+// LoopStats reads the loops' counters.
+func (f *Front) LoopStats() []loop.Stats {
+	out := make([]loop.Stats, len(f.doors))
+	for i, e := range f.doors {
+		out[i] = e.loop.Stats()
+	}
+	return out
+}
