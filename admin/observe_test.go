@@ -284,15 +284,12 @@ func TestEvents_CarryEachChangeWithItsNumber(t *testing.T) {
 	defer cancel()
 	var types []string
 	var last uint64
-	go func() {
-		for d.server.streams.Load() == 0 && ctx.Err() == nil {
-			<-time.After(time.Millisecond)
-		}
+	change := func() {
 		_, _ = d.Hold(ctx, "api", api.HoldRequest{})
 		_, _ = d.Release(ctx, "api", api.ChangeRequest{})
 		_, _ = d.Swap(ctx, "api", api.SwapRequest{})
-	}()
-	for e, err := range d.Events(ctx) {
+	}
+	for e, err := range d.Events(ctx, func() { go change() }) {
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -247,13 +247,13 @@ func TestClose_EndsWaitsAndStreamsAndRemovesTheSocket(t *testing.T) {
 		_, _ = d.Swap(context.WithoutCancel(t.Context()), "api", api.SwapRequest{})
 	}()
 	eventually(t, "the swap is in force", func() bool { return d.sw.Current().Revision == 2 })
-	stream := make(chan struct{})
+	stream, following := make(chan struct{}), make(chan struct{})
 	go func() {
 		defer close(stream)
-		for range d.Events(context.WithoutCancel(t.Context())) {
+		for range d.Events(context.WithoutCancel(t.Context()), func() { close(following) }) {
 		}
 	}()
-	eventually(t, "the stream is open", func() bool { return d.server.streams.Load() == 1 })
+	<-following
 	if err := d.server.Close(t.Context()); err != nil {
 		t.Error(err)
 	}

@@ -11,9 +11,10 @@ import (
 	"github.com/turnout-proxy/turnout/admin/api"
 )
 
-// Events is what happens at the door from now on. It ends after an error: with the door, or with ctx. Events
-// that came faster than they were read are missing; Seq shows the gap.
-func (c *Client) Events(ctx context.Context) iter.Seq2[api.Event, error] {
+// Events is what happens at the door from the call of following on, which comes once, when the door has begun to
+// send; it may be nil. The stream ends after an error: with the door, or with ctx. Events that came faster than they
+// were read are missing; Seq shows the gap.
+func (c *Client) Events(ctx context.Context, following func()) iter.Seq2[api.Event, error] {
 	return func(yield func(api.Event, error) bool) {
 		ctx, cancel := context.WithCancel(ctx)
 		defer cancel() // a caller that stops leaves no connection behind
@@ -28,6 +29,9 @@ func (c *Client) Events(ctx context.Context) iter.Seq2[api.Event, error] {
 			n, _ := resp.Body.Read(text)
 			yield(api.Event{}, refusal(resp, text[:n], nil))
 			return
+		}
+		if following != nil {
+			following() // the door subscribes before it answers
 		}
 		lines := bufio.NewScanner(resp.Body)
 		lines.Buffer(nil, 1<<20)

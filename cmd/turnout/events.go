@@ -22,7 +22,8 @@ func (c *cli) eventsCommand() *cobra.Command {
 			defer w.stop()
 			d := client.Dial(c.socket)
 			defer d.Close()
-			for e, err := range d.Events(w.ctx) {
+			following := func() { c.notef("following the events of the door at %s", c.socket) }
+			for e, err := range d.Events(w.ctx, following) {
 				if w.early() != nil {
 					return nil // following has no end of its own: being told to stop is how it succeeds
 				}

@@ -63,7 +63,8 @@ func TestScripts(t *testing.T) {
 			f := &fixture{toys: map[string]*recorded{}, conns: map[string]*talking{}, procs: map[string]*process{}}
 			env.Values[fixtureKey{}] = f
 			env.Defer(f.close)
-			env.Vars = append(env.Vars, "TURNOUT_SOCKET=admin.sock", "TURNOUT_LOOPS=2", "TZ=UTC")
+			env.Vars = append(env.Vars, "TURNOUT_SOCKET=admin.sock", "TURNOUT_LOOPS=2", "TZ=UTC",
+				"GORACE=atexit_sleep_ms=0") // else each command takes a second more under -race
 			return nil
 		},
 		Condition: func(name string) (bool, error) {
@@ -229,7 +230,7 @@ func (f *fixture) command(ts *testscript.TestScript, args []string) *exec.Cmd {
 	path, err := exec.LookPath(args[0])
 	ts.Check(err)
 	cmd := &exec.Cmd{Path: path, Args: args, Dir: ts.MkAbs(".")}
-	for _, name := range append([]string{"PATH", "HOME", "TMPDIR", "WORK", "TZ", "TURNOUT_SOCKET", "TURNOUT_LOOPS", "GOCOVERDIR"}, f.names...) {
+	for _, name := range append([]string{"PATH", "HOME", "TMPDIR", "WORK", "TZ", "TURNOUT_SOCKET", "TURNOUT_LOOPS", "GOCOVERDIR", "GORACE"}, f.names...) {
 		if v := ts.Getenv(name); v != "" {
 			cmd.Env = append(cmd.Env, name+"="+v)
 		}

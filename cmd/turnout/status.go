@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -63,13 +64,13 @@ func (c *cli) statusCommand() *cobra.Command {
 // statusPatience is how long a door may take to say how it is when nothing else was asked for.
 const statusPatience = 10 * time.Second
 
-// await asks for the status until it is as wanted.
+// await asks for the status until it is as wanted, and says once what it waits for; on a terminal it keeps saying.
 func (c *cli) await(w *wait, d *client.Client, service, until string) (*api.Status, error) {
-	for {
+	pending := "" // as last seen: the wait may be over before the next answer
+	for first := true; ; first = first && pending == "" {
 		ctx, cancel := context.WithTimeout(w.ctx, statusPatience)
 		st, err := d.Status(ctx, service)
 		cancel()
-		pending := ""
 		switch {
 		case err != nil && until == "ready" && errGone(err):
 			pending = "no door answers at " + c.socket
@@ -80,10 +81,17 @@ func (c *cli) await(w *wait, d *client.Client, service, until string) (*api.Stat
 				return st, nil
 			}
 		}
+		switch {
+		case pending == "" || c.json():
+		case c.live:
+			c.progress("waiting for %s: %s", until, pending)
+		case first:
+			c.notef("waiting for %s: %s", until, pending)
+		}
 		select {
 		case <-time.After(20 * time.Millisecond):
 		case <-w.ctx.Done():
-			return nil, waitedInVain(w.early(), until, pending)
+			return nil, waitedInVain(w.early(), until, cmp.Or(pending, "the door has not answered"))
 		}
 	}
 }
@@ -260,7 +268,7 @@ func (c *cli) watch(w *wait, d *client.Client, service string) error {
 
 func (c *cli) listenForEvents(ctx context.Context, d *client.Client, events chan<- struct{}) {
 	for ctx.Err() == nil {
-		for _, err := range d.Events(ctx) {
+		for _, err := range d.Events(ctx, nil) {
 			if err != nil {
 				break
 			}
