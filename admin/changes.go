@@ -2,6 +2,7 @@ package admin
 
 import (
 	"fmt"
+	"math"
 	"time"
 
 	"go.uber.org/zap"
@@ -15,7 +16,7 @@ func (s *Server) postSwap(c *call, req *api.SwapRequest) (any, error) {
 }
 
 func (s *Server) postBack(c *call, req *api.SwapRequest) (any, error) {
-	if req.To != "" {
+	if req.To != "" || req.Servers != nil {
 		return nil, usage("to: back goes to where it was; leave it out, or swap")
 	}
 	return s.swap(c, req, proxy.VerbBack)
@@ -29,7 +30,7 @@ func (s *Server) swap(c *call, req *api.SwapRequest, verb proxy.Verb) (any, erro
 		return nil, negative("hold", req.Hold)
 	}
 	return s.change(c, &req.ChangeRequest, proxy.Change{
-		Verb: verb, Target: c.path("target"), To: req.To,
+		Verb: verb, Target: c.path("target"), To: req.To, Servers: req.Servers,
 		Drain: time.Duration(req.Drain), Then: proxy.Then(req.Then),
 		Exclusive: req.Exclusive, Hold: time.Duration(req.Hold), StopOld: req.StopOld, StartNew: req.StartNew,
 	})
@@ -59,6 +60,31 @@ func (s *Server) postMaintenance(c *call, req *api.MaintenanceRequest) (any, err
 	return s.change(c, &req.ChangeRequest, proxy.Change{
 		Verb: proxy.VerbMaintenance, Target: c.path("target"), On: *req.On, For: time.Duration(req.For), Soft: req.Soft,
 		Drain: time.Duration(req.Drain), Then: proxy.Then(req.Then),
+	})
+}
+
+func (s *Server) postKeep(c *call, req *api.KeepRequest) (any, error) {
+	if err := checkDrain(req.Drain, req.Then); err != nil {
+		return nil, err
+	}
+	return s.change(c, &req.ChangeRequest, proxy.Change{
+		Verb: proxy.VerbKeep, Target: c.path("target"), Servers: req.Servers, Drain: time.Duration(req.Drain), Then: proxy.Then(req.Then),
+	})
+}
+
+func (s *Server) postSplit(c *call, req *api.SplitRequest) (any, error) {
+	if err := checkDrain(req.Drain, req.Then); err != nil {
+		return nil, err
+	}
+	if req.Percent == nil {
+		return nil, usage("percent is missing: 0 to 99.9")
+	}
+	permille := math.Round(*req.Percent * 10)
+	if math.Abs(permille-*req.Percent*10) > 1e-6 || permille < 0 || permille > 1000 {
+		return nil, usage("percent: %v: want 0 to 100, to a tenth", *req.Percent)
+	}
+	return s.change(c, &req.ChangeRequest, proxy.Change{
+		Verb: proxy.VerbSplit, Target: c.path("target"), To: req.Pool, Permille: int(permille), Drain: time.Duration(req.Drain), Then: proxy.Then(req.Then),
 	})
 }
 
@@ -132,7 +158,7 @@ func (s *Server) apply(c *call, ch proxy.Change) (*proxy.Operation, error) {
 	if ch.Verb == proxy.VerbReload {
 		s.retired.add(before, s.opt.Switch.Current())
 	}
-	s.ops.add(op, concerned(s.opt.Switch.Current(), ch.Target))
+	s.ops.add(op, s.opt.Switch.Current().Concerned(ch.Target))
 	v := op.View()
 	s.audit(ch.Who, string(ch.Verb), target, &v, nil)
 	return op, nil

@@ -79,12 +79,15 @@ func (p *picture) service(svc *proxy.Service) api.Service {
 	name := svc.Spec.Name
 	op, busy := p.underWay[name]
 	out := api.Service{
-		Mode: string(svc.Spec.Mode), Listen: p.listen[name], Active: svc.Active.Name, Previous: svc.Previous, Since: svc.Since,
+		Mode: string(svc.Spec.Mode), Listen: p.listen[name], Active: svc.Active.Name, Previous: svc.Previous, PreviousServers: svc.PreviousServers, Since: svc.Since,
 		State: stateOf(svc, op), Exclusive: svc.Spec.Exclusive, Held: svc.Held(), Connections: svc.Connections(),
 		Pools: make(map[string]api.Pool, len(svc.Pools)),
 	}
 	if busy {
 		out.Operation = op.ID
+	}
+	if sp := svc.Split; sp != nil {
+		out.Split = &api.Split{Pool: sp.Pool, Percent: float64(sp.Permille) / 10, Since: sp.Since, By: sp.By, Reason: sp.Reason}
 	}
 	if svc.Hold != nil {
 		out.HeldUntil = instant(svc.Hold.Until)
@@ -111,19 +114,22 @@ func stateOf(svc *proxy.Service, op proxy.OperationView) string {
 }
 
 func (p *picture) pool(svc *proxy.Service, pool *proxy.Pool) api.Pool {
-	out := api.Pool{Connections: pool.Connections(), Servers: make(map[string]api.Server, len(pool.Members))}
+	permille := svc.Permille(pool)
+	out := api.Pool{Connections: pool.Connections(), Percent: float64(permille) / 10, Servers: make(map[string]api.Server, len(pool.Members))}
 	drained := 0
 	for i := range pool.Members {
 		m := &pool.Members[i]
 		if m.Drained {
 			drained++
 		}
-		out.Servers[m.Name] = server(m, pool == svc.Active)
+		out.Servers[m.Name] = server(m, pool == svc.Active || permille > 0)
 	}
 	drains, until := p.drainOf(svc.Spec.Name, pool)
 	out.DrainUntil = instant(until)
-	gives := pool == svc.Active && drained < len(pool.Members) && svc.Maintenance == nil && svc.Hold == nil
+	gives := (pool == svc.Active || permille > 0) && drained < len(pool.Members) && svc.Maintenance == nil && svc.Hold == nil
 	switch {
+	case gives && pool != svc.Active:
+		out.State = "split"
 	case gives:
 		out.State = "active"
 	case drains == len(pool.Members) || out.Connections > 0 && pool != svc.Active:

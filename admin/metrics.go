@@ -28,6 +28,7 @@ var (
 	descFrozen   = desc("frozen", "1 while changes are frozen.")
 
 	descActive      = desc("service_active_pool", "1 for the pool that gets the service's new work, 0 for its others.", "service", "pool")
+	descShare       = desc("pool_share", "The part of the service's new work that the pool gets, from 0 to 1.", "service", "pool")
 	descMaintenance = desc("maintenance", "1 while the door itself answers the service's new clients.", "service")
 	descAccepted    = desc("clients_accepted_total", "Clients accepted by the door.", "service")
 	descRefused     = desc("clients_refused_total", "Clients answered by the door itself: refused (maintenance, or no server), hold_overflow (too many wait), hold_timeout (waited too long), malformed (no valid PROXY header).", "service", "reason")
@@ -56,7 +57,7 @@ var (
 // Describe implements prometheus.Collector.
 func (collector) Describe(out chan<- *prometheus.Desc) {
 	for _, d := range []*prometheus.Desc{
-		descBuild, descRevision, descFrozen, descActive, descMaintenance, descAccepted, descRefused, descHeld, descHeldTotal,
+		descBuild, descRevision, descFrozen, descActive, descShare, descMaintenance, descAccepted, descRefused, descHeld, descHeldTotal,
 		descOverlap, descLastSwap, descTotal, descOpen, descDialing, descFailures, descBytes, descResteered, descCut,
 		descDraining, descSwaps, descReloads, descReloadGood, descReloadTime, descJournal,
 	} {
@@ -114,6 +115,7 @@ func (out scrape) service(svc *proxy.Service, stats *proxy.Stats) {
 	name, n := svc.Spec.Name, svc.Counts()
 	for _, p := range svc.Pools {
 		out.gauge(descActive, oneIf(p == svc.Active), name, p.Name)
+		out.gauge(descShare, float64(svc.Permille(p))/1000, name, p.Name)
 	}
 	out.gauge(descMaintenance, oneIf(svc.Maintenance != nil), name)
 	out.counter(descAccepted, n.Accepted, name)

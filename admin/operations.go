@@ -32,14 +32,6 @@ type reloadWords struct {
 // keptReloads is how many reloads can be shown with their words.
 const keptReloads = 32
 
-// concerned names the services of a service or group.
-func concerned(snap *proxy.Snapshot, target string) []string {
-	if members, ok := snap.Groups[target]; ok && snap.Service(target) == nil {
-		return members
-	}
-	return []string{target}
-}
-
 func hasEnded(v *proxy.OperationView) bool {
 	return v.State == proxy.StateDone || v.State == proxy.StateFailed || v.State == proxy.StatePlanned
 }

@@ -72,6 +72,9 @@ func drift(snap *proxy.Snapshot) []string {
 		if svc.Active.Name != svc.Spec.Active {
 			lines = append(lines, fmt.Sprintf("%s: the file says active: %s; the journal says %s", place, svc.Spec.Active, svc.Active.Name))
 		}
+		if sp := svc.Split; sp != nil {
+			lines = append(lines, fmt.Sprintf("%s: the journal says %s of new work to %s", place, sp.Share(), sp.Pool))
+		}
 		for pi, pool := range svc.Pools {
 			for i := range pool.Members {
 				m, says := &pool.Members[i], &svc.Spec.Pools[pi].Servers[i]

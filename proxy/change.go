@@ -15,6 +15,8 @@ const (
 	VerbDrain       Verb = "drain"
 	VerbReady       Verb = "ready"
 	VerbWeight      Verb = "weight"
+	VerbKeep        Verb = "keep"
+	VerbSplit       Verb = "split"
 	VerbHold        Verb = "hold"
 	VerbRelease     Verb = "release"
 	VerbMaintenance Verb = "maintenance"
@@ -39,7 +41,7 @@ var TheDoor = Who{UID: -1, GID: -1, Name: "door"}
 // Change asks for something to become different. Fields that a verb does not use are ignored.
 type Change struct {
 	Verb       Verb
-	Target     string // swap, back, hold, release, maintenance: service or group. drain, ready, weight: service
+	Target     string // swap, back: service or group. hold, release, maintenance: these or All. Others: service
 	Pool       string // drain, ready, weight
 	Server     string // drain, ready: "" is the whole pool; weight
 	Who        Who
@@ -47,7 +49,9 @@ type Change struct {
 	Force      bool   // skip gates and guards; never a conflict
 	IfRevision uint64 // refuse unless this is the revision in force; 0: any
 
-	To        string        // swap; "" is the other one of two
+	To        string        // swap; "" is the other one of two. split
+	Servers   []string      // keep; swap: exactly these of the pool (of the active one when To is "") take new work
+	Permille  int           // split: the share of To, in thousandths; 0 ends the split
 	Drain     time.Duration // swap, drain, maintenance: deadline; 0: the service's
 	Then      Then          // swap, drain; "": the service's
 	Exclusive bool          // swap: never two at once, whatever the service says
@@ -121,6 +125,8 @@ func (s *Snapshot) still(svc *Service) string {
 		doing = "in maintenance, " + svc.Active.Name + " active"
 	case svc.Hold != nil:
 		doing = fmt.Sprintf("held with %d waiting, %s active", svc.Held(), svc.Active.Name)
+	case svc.Split != nil:
+		doing += " with " + svc.Split.Share() + " to " + svc.Split.Pool
 	}
 	return fmt.Sprintf("still %s, revision %d, %s", doing, s.Revision, plural(svc.Connections(), "connection"))
 }

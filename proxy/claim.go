@@ -51,7 +51,7 @@ func (c *Claimer) Claim(svc *Service, key uint64, tried Tried) (Claimed, Verdict
 	case svc.Hold != nil:
 		return Claimed{}, Wait
 	}
-	p := svc.Active
+	p := svc.Serving
 	switch {
 	case len(p.ready) == 0:
 		return Claimed{}, NoServer

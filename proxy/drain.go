@@ -109,7 +109,7 @@ func (s *Switch) supersede(cur, next *Snapshot) {
 	for d := range s.drains {
 		svc := next.Service(d.move.service)
 		if svc != nil && svc != cur.Service(d.move.service) && svc.Maintenance == nil {
-			d.take(svc.Active.gives)
+			d.take(svc.Serving.gives)
 		}
 	}
 }
@@ -130,7 +130,7 @@ func (s *Switch) runDrain(d *drain) {
 	d.op.update(func(v *OperationView) {
 		v.Cut += cut
 		for i := range v.Proofs {
-			if p := &v.Proofs[i]; p.Service == d.move.service && p.From == d.move.from {
+			if p := &v.Proofs[i]; p.Service == d.move.service && slices.Equal(p.sealed, d.move.sealed) {
 				p.Cut, p.Remaining, p.Drained, p.Superseded = d.op.early[d.move.service].cut+cut, left, left == 0, d.taken
 			}
 		}
@@ -207,7 +207,7 @@ func (s *Switch) cutLeft(d *drain) {
 func (s *Switch) settleCuts(next *Snapshot) {
 	for d := range s.drains {
 		svc := next.Service(d.move.service)
-		if d.cutting && svc != nil && slices.ContainsFunc(d.servers(), svc.Active.gives) {
+		if d.cutting && svc != nil && slices.ContainsFunc(d.servers(), svc.Serving.gives) {
 			s.opt.Plane.Quiet(nil)
 			return
 		}

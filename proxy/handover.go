@@ -76,8 +76,9 @@ func (s *Switch) begin(op *Operation, ch *Change) ([]string, *Planned, error) {
 		return nil, p, nil
 	}
 	services := s.concerned(cur, ch)
-	for _, name := range services {
-		ch.Exclusive = ch.Exclusive || cur.Service(name).Spec.Exclusive
+	for i := range p.moves {
+		m := &p.moves[i] // a change inside one pool cannot make two pools serve
+		ch.Exclusive = ch.Exclusive || m.from != m.to && cur.Service(m.service).Spec.Exclusive
 	}
 	if ch.Exclusive && ch.Then == ThenKeep {
 		return nil, nil, refuse(CodeUsage, "an exclusive swap cannot keep connections on the old side").
@@ -106,6 +107,12 @@ func (s *Switch) gate(ctx context.Context, ch Change, p *Planned) error {
 	for i := range p.moves {
 		m := &p.moves[i]
 		svc := cur.Service(m.service)
+		if m.dest != nil {
+			if err := s.answerAll(ctx, svc, m.dest, "swapped to "+m.names[1]); err != nil {
+				return err.holds(cur.still(svc))
+			}
+			continue
+		}
 		if fails := s.unreachable(ctx, svc, svc.Pool(m.to)); fails != nil {
 			r := refuse(CodeGate, "%s not swapped to %s: 0 of %s ready: %s", m.service, m.to, plural(len(fails), "server"), strings.Join(fails, "; "))
 			return r.hint("start a server of %s/%s, then swap again; `--force` skips gates", m.service, m.to).holds(cur.still(svc))
@@ -371,8 +378,12 @@ func (s *Switch) awaitGate(ctx context.Context, op *Operation, ch Change, p *Pla
 		m := &p.moves[i]
 		for {
 			svc := s.cur.Load().Service(m.service)
+			pool := svc.Pool(m.to)
+			if m.dest != nil {
+				pool = m.dest
+			}
 			asked := make(chan []string, 1)
-			go func() { asked <- s.unreachable(probing, svc, svc.Pool(m.to)) }() // ends with the probes or this function
+			go func() { asked <- s.unreachable(probing, svc, pool) }() // ends with the probes or this function
 			var fails []string
 			select {
 			case fails = <-asked:

@@ -17,12 +17,14 @@ type Memory struct {
 
 // ServiceMemory is what is remembered of one service.
 type ServiceMemory struct {
-	Active      string                              `json:"active"`
-	Previous    string                              `json:"previous,omitempty"`
-	Since       time.Time                           `json:"since,omitzero"`
-	Hold        *Hold                               `json:"hold,omitempty"`
-	Maintenance *Maintenance                        `json:"maintenance,omitempty"`
-	Servers     map[string]map[string]*ServerMemory `json:"servers,omitempty"` // pool → server
+	Active          string                              `json:"active"`
+	Previous        string                              `json:"previous,omitempty"`
+	PreviousServers []string                            `json:"previous_servers,omitempty"`
+	Split           *Split                              `json:"split,omitempty"`
+	Since           time.Time                           `json:"since,omitzero"`
+	Hold            *Hold                               `json:"hold,omitempty"`
+	Maintenance     *Maintenance                        `json:"maintenance,omitempty"`
+	Servers         map[string]map[string]*ServerMemory `json:"servers,omitempty"` // pool → server
 }
 
 // ServerMemory is what is remembered of one server.
@@ -40,7 +42,7 @@ func (m *ServiceMemory) server(pool, server string) *ServerMemory {
 
 // memory is what has to be remembered of the service, given what the file says.
 func (s *Service) memory() *ServiceMemory {
-	m := &ServiceMemory{Active: s.Active.Name, Previous: s.Previous, Since: s.Since, Hold: s.Hold, Maintenance: s.Maintenance}
+	m := &ServiceMemory{Active: s.Active.Name, Previous: s.Previous, PreviousServers: s.PreviousServers, Split: s.Split, Since: s.Since, Hold: s.Hold, Maintenance: s.Maintenance}
 	for pi, p := range s.Pools {
 		for i := range p.Members {
 			mb := &p.Members[i]

@@ -48,6 +48,7 @@ type Proof struct {
 	Superseded    bool          `json:"superseded,omitempty"` // a later change ended the drain
 
 	stored, lastOld, firstNew int64 // Clock instants; stored is At
+	sealed                    []*Server
 	steerRev                  uint64
 }
 

@@ -25,7 +25,9 @@ type Planned struct {
 // move is work that has to end: servers that lose new work by the change.
 type move struct {
 	service  string
-	from, to string // pools; to is "" when no pool takes over
+	from, to string    // pools; to is "" when no pool takes over
+	names    [2]string // how the proof names both sides, where that is not from and to
+	dest     *Pool     // what the new side will be, where that is not to as it is now
 	sealed   []*Server
 	swapped  bool // the service's active pool changes: the answer has a proof of it
 	aside    bool // a hand-over's drain before its commit: other drains of the same servers go on
@@ -44,6 +46,10 @@ func Plan(cur *Snapshot, ch *Change, now time.Time) (*Planned, error) {
 		changed, err = p.swap(cur, ch, now)
 	case VerbDrain, VerbReady, VerbWeight:
 		changed, err = p.members(cur, ch)
+	case VerbKeep:
+		changed, err = p.keep(cur, ch)
+	case VerbSplit:
+		changed, err = p.split(cur, ch, now)
 	case VerbHold, VerbRelease, VerbMaintenance:
 		changed, err = p.doors(cur, ch, now)
 	case VerbFreeze, VerbUnfreeze:
@@ -161,6 +167,8 @@ func (s *Service) destination(cur *Snapshot, ch *Change) (*Pool, *Refusal) {
 			return nil, refuse(CodeFailed, "%s was not swapped yet, so there is no way back", name).
 				hint("`turnout swap %s POOL` swaps; pools: %s", name, strings.Join(s.poolNames(), ", ")).holds(cur.still(s))
 		}
+	case to == "" && len(ch.Servers) > 0:
+		return s.Active, nil
 	case to == "" && len(s.Pools) == 2:
 		if s.Pools[0] == s.Active {
 			return s.Pools[1], nil
@@ -181,6 +189,9 @@ func (p *Planned) swap(cur *Snapshot, ch *Change, now time.Time) ([]*Service, *R
 	if err != nil {
 		return nil, err
 	}
+	if len(ch.Servers) > 0 && len(services) > 1 {
+		return nil, refuse(CodeUsage, "%s is a group: a set of servers is of one service", ch.Target).holds(cur.still(nil))
+	}
 	exclusive := ch.Exclusive
 	for _, svc := range services {
 		exclusive = exclusive || svc.Spec.Exclusive
@@ -193,6 +204,26 @@ func (p *Planned) swap(cur *Snapshot, ch *Change, now time.Time) ([]*Service, *R
 			return nil, err
 		}
 		name := svc.Spec.Name
+		if set := ch.set(svc, dest); len(set) > 0 {
+			ch := *ch
+			ch.Servers = set
+			next, err := p.serveOnly(cur, svc, dest, &ch, now)
+			if err != nil {
+				return nil, err
+			}
+			if next != nil {
+				if ch.handover {
+					next.Hold = ch.held[name]
+				}
+				changed = append(changed, next)
+				m := &p.moves[len(p.moves)-1]
+				if exclusive && m.from != m.to {
+					m.exclusive(&ch)
+				}
+				from, to = append(from, m.names[0]), append(to, m.names[1])
+			}
+			continue
+		}
 		if dest == svc.Active {
 			p.say("%s: %s is active already", name, dest.Name)
 			if ch.handover && svc.Hold != nil { // a group of which one member was there already
@@ -207,17 +238,16 @@ func (p *Planned) swap(cur *Snapshot, ch *Change, now time.Time) ([]*Service, *R
 				hint("`turnout ready %s/%s` makes them ready; `--force` skips this", name, dest.Name).holds(cur.still(svc))
 		}
 		next := *svc
-		next.Active, next.Previous, next.Since = dest, svc.Active.Name, now
+		next.Active, next.Previous, next.PreviousServers, next.Since, next.Split = dest, svc.Active.Name, nil, now, nil
+		next.settle()
 		if ch.handover {
 			next.Hold = ch.held[name]
 		}
 		changed = append(changed, &next)
-		m := move{service: name, from: svc.Active.Name, to: dest.Name, sealed: svc.Active.Servers(), swapped: true,
+		m := move{service: name, from: svc.Active.Name, to: dest.Name, sealed: svc.sealedBy(&next), swapped: true,
 			deadline: orDuration(ch.Drain, svc.Spec.Drain.Timeout), then: orThen(ch.Then, svc.Spec.Drain.Then)}
 		if exclusive {
-			if m.then = ThenClose; ch.Drain == 0 && ch.Hold > 0 { // the drain is a part of the hold: leave some for the gate
-				m.deadline = min(m.deadline, ch.Hold*3/4)
-			}
+			m.exclusive(ch)
 		}
 		p.moves = append(p.moves, m)
 		p.say("%s: %s -> %s; %s on %s %s", name, m.from, m.to, plural(svc.Active.Connections(), "connection"), m.from, m.ending())
@@ -225,6 +255,14 @@ func (p *Planned) swap(cur *Snapshot, ch *Change, now time.Time) ([]*Service, *R
 	}
 	p.record.From, p.record.To = strings.Join(slices.Compact(from), ","), strings.Join(slices.Compact(to), ",")
 	return changed, nil
+}
+
+// exclusive ends the old side's connections before the commit. The drain is a part of the hold: some is left for the
+// gate.
+func (m *move) exclusive(ch *Change) {
+	if m.then = ThenClose; ch.Drain == 0 && ch.Hold > 0 {
+		m.deadline = min(m.deadline, ch.Hold*3/4)
+	}
 }
 
 // ending says what becomes of the connections of a move.
@@ -342,6 +380,9 @@ func memberState(m *Member) string {
 // doors plans hold, release and maintenance: changes of what the door does with new work.
 func (p *Planned) doors(cur *Snapshot, ch *Change, now time.Time) ([]*Service, *Refusal) {
 	services, err := cur.targets(ch.Target)
+	if ch.Target == All && err != nil {
+		services, err = cur.Services, nil
+	}
 	if err != nil {
 		return nil, err
 	}

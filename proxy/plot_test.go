@@ -314,6 +314,8 @@ func (s *stage) parse(words, body []string) (ch proxy.Change, plan bool) {
 			ch.For = duration()
 		case "--then":
 			ch.Then = proxy.Then(value)
+		case "--to":
+			ch.Servers = strings.Split(value, ",")
 		case "--exclusive":
 			ch.Exclusive = true
 		case "--stop-old":
@@ -355,6 +357,15 @@ func (s *stage) parse(words, body []string) (ch proxy.Change, plan bool) {
 		if ch.Verb == proxy.VerbWeight {
 			ch.Weight, _ = strconv.Atoi(arg(1))
 		}
+	case proxy.VerbKeep:
+		ch.Target, ch.Servers = arg(0), args[1:]
+	case proxy.VerbSplit:
+		pool, share, _ := strings.Cut(arg(1), "=")
+		f, err := strconv.ParseFloat(strings.TrimSuffix(share, "%"), 64)
+		if err != nil {
+			s.t.Fatal(err)
+		}
+		ch.Target, ch.To, ch.Permille = arg(0), pool, int(f*10)
 	case proxy.VerbMaintenance:
 		ch.On, ch.Target = arg(0) == "on", arg(1)
 	case proxy.VerbReload:
@@ -560,7 +571,14 @@ func (s *stage) service(svc *proxy.Service, counts bool) string {
 		parts = append(parts, text)
 	}
 	if svc.Previous != "" {
-		parts = append(parts, "was "+svc.Previous)
+		was := "was " + svc.Previous
+		if svc.PreviousServers != nil {
+			was += "/" + strings.Join(svc.PreviousServers, ",")
+		}
+		parts = append(parts, was)
+	}
+	if sp := svc.Split; sp != nil {
+		parts = append(parts, sp.Share()+" to "+sp.Pool)
 	}
 	if h := svc.Hold; h != nil {
 		parts = append(parts, "held until "+s.since(h.Until))

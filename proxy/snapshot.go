@@ -62,9 +62,18 @@ type Service struct {
 	Pools       []*Pool
 	Active      *Pool     // one of Pools
 	Previous    string    // the pool that was active before; "": none
+	Split       *Split    // a share of new work for another pool; nil: none
 	Since       time.Time // since when Active is
 	Hold        *Hold
 	Maintenance *Maintenance
+
+	// PreviousServers are those of Previous that took new work before the last change of the serving set inside
+	// a pool; nil: the last swap was of pools.
+	PreviousServers []string
+
+	// Serving is what claims choose from: Active, or with a Split a pool made of both.
+	// Invariant: settle made it from the fields above, so no snapshot has a service that was not settled.
+	Serving *Pool
 
 	// SteerRev is the revision that last changed where new work of this service goes. Loops compare it
 	// with what they last saw to tell the first start after a change.
@@ -199,7 +208,7 @@ func (p *Pool) Servers() []*Server {
 
 // Gives tells whether new work of the service goes to the server now.
 func (s *Service) Gives(srv *Server) bool {
-	return s.Hold == nil && s.Maintenance == nil && s.Active.gives(srv)
+	return s.Hold == nil && s.Maintenance == nil && s.Serving.gives(srv)
 }
 
 // Pool finds a pool by name.
@@ -275,6 +284,7 @@ func (s *Snapshot) with(changed ...*Service) *Snapshot {
 	next.Revision++
 	next.Services = slices.Clone(s.Services)
 	for _, svc := range changed {
+		svc.settle()
 		next.Services[s.index.byName[svc.Spec.Name]] = svc
 	}
 	return &next
@@ -356,20 +366,28 @@ func buildService(sp *ServiceSpec, mem *ServiceMemory, was *Service, loops int) 
 		svc.Pools = append(svc.Pools, buildPool(sp.Name, &sp.Pools[i], mem, was, loops))
 	}
 	svc.Active = svc.Pool(sp.Active)
-	if mem == nil {
-		return svc
+	if mem != nil {
+		svc.recall(mem)
 	}
-	if p := svc.Pool(mem.Active); p != nil {
-		svc.Active = p
+	svc.settle()
+	return svc
+}
+
+// recall puts in force what the journal remembers, as far as the file still has it.
+func (s *Service) recall(mem *ServiceMemory) {
+	if p := s.Pool(mem.Active); p != nil {
+		s.Active = p
 	}
 	if !mem.Since.IsZero() {
-		svc.Since = mem.Since
+		s.Since = mem.Since
 	}
-	svc.Hold, svc.Maintenance = mem.Hold, mem.Maintenance
-	if svc.Pool(mem.Previous) != nil { // the file may no longer have it: then there is no way back
-		svc.Previous = mem.Previous
+	s.Hold, s.Maintenance = mem.Hold, mem.Maintenance
+	if s.Pool(mem.Previous) != nil { // the file may no longer have it: then there is no way back
+		s.Previous, s.PreviousServers = mem.Previous, mem.PreviousServers
 	}
-	return svc
+	if mem.Split != nil && s.Pool(mem.Split.Pool) != nil && mem.Split.Pool != s.Active.Name && !s.Spec.Exclusive {
+		s.Split = mem.Split
+	}
 }
 
 func buildPool(service string, sp *PoolSpec, mem *ServiceMemory, was *Service, loops int) *Pool {

@@ -168,6 +168,11 @@ func (s *Switch) Apply(ctx context.Context, ch Change) (*Operation, error) {
 	if ch.Verb == VerbSwap || ch.Verb == VerbBack {
 		return s.swap(ctx, ch)
 	}
+	if (ch.Verb == VerbKeep || ch.Verb == VerbSplit) && !ch.Force {
+		if err := s.askFirst(ctx, &ch); err != nil {
+			return nil, err
+		}
+	}
 	taken := false
 	if ch.Verb == VerbRelease {
 		var err *Refusal
@@ -295,10 +300,25 @@ func (s *Switch) concerned(cur *Snapshot, ch *Change) []string {
 		}
 		return names
 	}
-	if members, ok := cur.Groups[ch.Target]; ok && cur.Service(ch.Target) == nil {
+	return cur.Concerned(ch.Target)
+}
+
+// Concerned names the services of a service, a group or All.
+func (s *Snapshot) Concerned(target string) []string {
+	if s.Service(target) != nil {
+		return []string{target}
+	}
+	if members, ok := s.Groups[target]; ok {
 		return members
 	}
-	return []string{ch.Target}
+	if target != All {
+		return []string{target}
+	}
+	names := make([]string, len(s.Services))
+	for i, svc := range s.Services {
+		names[i] = svc.Spec.Name
+	}
+	return names
 }
 
 // commit makes one change, and returns when it is in force and every loop knows.
@@ -375,7 +395,8 @@ func (op *Operation) proofs(p *Planned) []Proof {
 	var out []Proof
 	for i := range p.moves {
 		if m := &p.moves[i]; m.swapped {
-			out = append(out, Proof{Service: m.service, From: m.from, To: m.to, Then: m.then, DrainUntil: time.Now().Add(m.deadline),
+			from, to := m.sides()
+			out = append(out, Proof{Service: m.service, From: from, To: to, sealed: m.sealed, Then: m.then, DrainUntil: time.Now().Add(m.deadline),
 				Resteered: op.early[m.service].resteered, Cut: op.early[m.service].cut, steerRev: p.Next.Revision})
 		}
 	}
@@ -395,11 +416,9 @@ func (s *Switch) prove(proofs []Proof, tallies map[string]Tally, stored int64) {
 		p.At, p.stored = at, stored
 		t := tallies[p.Service]
 		p.firstNew, p.Resteered, p.Held = t.FirstStart, p.Resteered+t.Resteered, t.Released
-		if old := svc.Pool(p.From); old != nil {
-			p.Remaining = old.Connections()
-			for _, srv := range old.Servers() {
-				p.lastOld = max(p.lastOld, srv.Counts().LastStart)
-			}
+		p.Remaining = connections(p.sealed)
+		for _, srv := range p.sealed {
+			p.lastOld = max(p.lastOld, srv.Counts().LastStart)
 		}
 		p.settle()
 	}
@@ -648,9 +667,7 @@ func (s *Switch) refresh(op *Operation) {
 		if svc == nil {
 			continue
 		}
-		if old := svc.Pool(p.From); old != nil {
-			p.Remaining = old.Connections()
-		}
+		p.Remaining = connections(p.sealed)
 		if svc.SteerRev != p.steerRev {
 			continue // a later change: its tallies are not this one's
 		}

@@ -8,6 +8,8 @@
 //	POST /v1/services/{target}/hold                     HoldRequest     → Operation
 //	POST /v1/services/{target}/release                  ChangeRequest   → Operation
 //	POST /v1/services/{target}/maintenance              MaintenanceRequest → Operation
+//	POST /v1/services/{service}/keep                    KeepRequest     → Operation
+//	POST /v1/services/{service}/split                   SplitRequest    → Operation
 //	POST /v1/services/{service}/pools/{pool}/drain      DrainRequest    → Operation
 //	POST /v1/services/{service}/pools/{pool}/ready      ChangeRequest   → Operation
 //	POST /v1/services/{service}/pools/{pool}/servers/{server}/drain|ready|weight   (WeightRequest for weight)
@@ -20,7 +22,7 @@
 //
 //	GET  /metrics                                       the Prometheus exposition, as on admin.listen
 //
-// A {target} is a service or a group. Durations are strings such as "30s"; times are RFC 3339 with
+// A {target} is a service or a group; for hold, release and maintenance also "all". Durations are strings such as "30s"; times are RFC 3339 with
 // nanoseconds. A name with a slash in it, as a server at unix:/run/x.sock has, is escaped (%2F). An empty body is {}.
 // An error answer is {"error": Error} with a fitting status code. So is that of a change that was begun and
 // failed, which has the other fields of its Operation beside "error".
@@ -55,19 +57,31 @@ type Frozen struct {
 
 // Service is one service in a Status.
 type Service struct {
-	Mode        string          `json:"mode"`
-	Listen      []string        `json:"listen"` // bound addresses (a configured port 0 is shown as the real one)
-	Active      string          `json:"active"`
-	Previous    string          `json:"previous,omitempty"` // where `turnout back` leads
-	Since       time.Time       `json:"since,omitzero"`     // of the active pool
-	State       string          `json:"state"`              // serving | held | maintenance | handover | removed (by a reload, while connections are left)
-	Exclusive   bool            `json:"exclusive,omitempty"`
-	Held        int             `json:"held"` // clients waiting at the door
-	HeldUntil   *time.Time      `json:"held_until,omitempty"`
-	Maintenance *Maintenance    `json:"maintenance,omitempty"`
-	Connections int             `json:"connections"`
-	Operation   string          `json:"operation,omitempty"` // id of one under way
-	Pools       map[string]Pool `json:"pools"`
+	Mode     string   `json:"mode"`
+	Listen   []string `json:"listen"` // bound addresses (a configured port 0 is shown as the real one)
+	Active   string   `json:"active"`
+	Previous string   `json:"previous,omitempty"` // where `turnout back` leads
+	// PreviousServers are those of Previous that back makes the serving set, when the last change was inside a pool.
+	PreviousServers []string        `json:"previous_servers,omitempty"`
+	Split           *Split          `json:"split,omitempty"`
+	Since           time.Time       `json:"since,omitzero"` // of the active pool
+	State           string          `json:"state"`          // serving | held | maintenance | handover | removed (by a reload, while connections are left)
+	Exclusive       bool            `json:"exclusive,omitempty"`
+	Held            int             `json:"held"` // clients waiting at the door
+	HeldUntil       *time.Time      `json:"held_until,omitempty"`
+	Maintenance     *Maintenance    `json:"maintenance,omitempty"`
+	Connections     int             `json:"connections"`
+	Operation       string          `json:"operation,omitempty"` // id of one under way
+	Pools           map[string]Pool `json:"pools"`
+}
+
+// Split gives a pool that is not the active one a share of new work.
+type Split struct {
+	Pool    string    `json:"pool"`
+	Percent float64   `json:"percent"`
+	Since   time.Time `json:"since"`
+	By      string    `json:"by,omitempty"`
+	Reason  string    `json:"reason,omitempty"`
 }
 
 // Maintenance of a service.
@@ -81,7 +95,8 @@ type Maintenance struct {
 
 // Pool of a service.
 type Pool struct {
-	State       string            `json:"state"` // active | standby | draining | drained
+	State       string            `json:"state"`             // active | split | standby | draining | drained
+	Percent     float64           `json:"percent,omitempty"` // of new work
 	Connections int               `json:"connections"`
 	DrainUntil  *time.Time        `json:"drain_until,omitempty"`
 	Servers     map[string]Server `json:"servers"`
@@ -115,7 +130,8 @@ type ChangeRequest struct {
 // SwapRequest moves all new work of a service or group to another pool.
 type SwapRequest struct {
 	ChangeRequest
-	To        string   `json:"to,omitempty"` // without it: the other one of two
+	To        string   `json:"to,omitempty"`      // without it: the other one of two; with servers: the active one
+	Servers   []string `json:"servers,omitempty"` // of that pool exactly these take new work, in one change
 	Drain     Duration `json:"drain,omitempty"`
 	Then      string   `json:"then,omitempty"` // close | keep
 	Exclusive bool     `json:"exclusive,omitempty"`
@@ -124,6 +140,23 @@ type SwapRequest struct {
 	// at that step until the operation is continued or the hold ends.
 	StopOld  bool `json:"stop_old,omitempty"`
 	StartNew bool `json:"start_new,omitempty"`
+}
+
+// KeepRequest lets only the servers named, of the active pool, take new work; the others drain.
+type KeepRequest struct {
+	ChangeRequest
+	Servers []string `json:"servers"` // required
+	Drain   Duration `json:"drain,omitempty"`
+	Then    string   `json:"then,omitempty"`
+}
+
+// SplitRequest gives a pool that is not the active one a share of new work.
+type SplitRequest struct {
+	ChangeRequest
+	Pool    string   `json:"pool"`
+	Percent *float64 `json:"percent"` // required, to a tenth; 0 ends the split, and the pool drains
+	Drain   Duration `json:"drain,omitempty"`
+	Then    string   `json:"then,omitempty"`
 }
 
 // HoldRequest lets new work wait at the door.
@@ -170,7 +203,7 @@ type ContinueRequest struct {
 // Operation is one change from its start to the end of what it set going.
 type Operation struct {
 	ID       string    `json:"id"`
-	Verb     string    `json:"verb"` // swap | back | drain | ready | weight | hold | release | maintenance | freeze | unfreeze | reload
+	Verb     string    `json:"verb"` // swap | back | drain | ready | weight | keep | split | hold | release | maintenance | freeze | unfreeze | reload
 	Target   string    `json:"target,omitempty"`
 	State    string    `json:"state"`             // planned | running | waiting | draining | done | failed
 	Waiting  string    `json:"waiting,omitempty"` // the step a hook is waited for: stop_old | start_new

@@ -80,6 +80,16 @@ func (c *Client) Back(ctx context.Context, target string, req api.SwapRequest) (
 	return c.change(ctx, path("services", target, "back"), req)
 }
 
+// Keep lets only some servers of a service's active pool take new work.
+func (c *Client) Keep(ctx context.Context, service string, req api.KeepRequest) (*api.Operation, error) {
+	return c.change(ctx, path("services", service, "keep"), req)
+}
+
+// Split gives a pool of a service beside the active one a share of new work.
+func (c *Client) Split(ctx context.Context, service string, req api.SplitRequest) (*api.Operation, error) {
+	return c.change(ctx, path("services", service, "split"), req)
+}
+
 // Hold lets new work of a service or group wait at the door.
 func (c *Client) Hold(ctx context.Context, target string, req api.HoldRequest) (*api.Operation, error) {
 	return c.change(ctx, path("services", target, "hold"), req)

@@ -129,7 +129,10 @@ func members(st *api.Status, target string) []string {
 	if _, ok := st.Services[target]; ok {
 		return []string{target}
 	}
-	names := slices.Clone(st.Groups[target])
+	names, group := st.Groups[target]
+	if names = slices.Clone(names); !group && target == "all" {
+		names = sortedKeys(st.Services)
+	}
 	names = slices.DeleteFunc(names, func(n string) bool { _, ok := st.Services[n]; return !ok })
 	slices.Sort(names)
 	return names

@@ -20,7 +20,7 @@ func (c *cli) maintenanceCommand() *cobra.Command {
 		Use:   "maintenance on|off TARGET",
 		Short: "Let the door itself answer new clients of a service or group, or stop that",
 		Long: `Let the door itself answer new clients of a service or group: new TCP connections are closed at once.
-Connections that are there drain, or go on with --soft.`,
+Connections that are there drain, or go on with --soft. TARGET may be "all": every service, in one transaction.`,
 		Example:           "  turnout maintenance on node --for 30m --soft --reason \"disk swap\"\n  turnout maintenance off node",
 		Args:              c.wants(2, 2, "on or off, and TARGET"),
 		ValidArgsFunction: c.complete(onOff, targets),

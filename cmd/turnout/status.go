@@ -205,6 +205,8 @@ func poolNote(p api.Pool) string {
 		return fmt.Sprintf(" (draining %d, %s left)", p.Connections, left(p.DrainUntil))
 	case p.State == "draining":
 		return fmt.Sprintf(" (draining %d)", p.Connections)
+	case p.State == "split":
+		return " (" + percent(p.Percent) + ")"
 	case p.State != "standby" && p.State != "active":
 		return " (" + p.State + ")"
 	}
@@ -216,10 +218,17 @@ func (c *cli) serviceDetails(name string, st *api.Status) {
 	c.printf("%s: %s %s since %s (%s), revision %d", name, serviceState(s).text, s.Active, s.Since.Local().Format(time.DateTime), since(s.Since), st.Revision)
 	c.printf("listens on %s; %s, %d held", strings.Join(s.Listen, ", "), plural(s.Connections, "connection"), s.Held)
 	if m := s.Maintenance; m != nil {
-		c.printf("maintenance by %s since %s%s", m.By, m.Since.Local().Format(time.DateTime), because(m.Reason))
+		until := ""
+		if m.Until != nil {
+			until = " until " + m.Until.Local().Format(time.DateTime)
+		}
+		c.printf("maintenance by %s since %s%s%s", m.By, m.Since.Local().Format(time.DateTime), until, because(m.Reason))
+	}
+	if sp := s.Split; sp != nil {
+		c.printf("%s of new work to %s, by %s since %s%s", percent(sp.Percent), sp.Pool, sp.By, sp.Since.Local().Format(time.DateTime), because(sp.Reason))
 	}
 	if s.Previous != "" {
-		c.printf("`turnout back %s` leads to %s", name, s.Previous)
+		c.printf("`turnout back %s` leads to %s", name, strings.Join(append([]string{s.Previous}, commas(s.PreviousServers)...), "/"))
 	}
 	if s.Operation != "" {
 		c.printf("operation %s is under way", s.Operation)

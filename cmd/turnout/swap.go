@@ -18,6 +18,7 @@ type swapFlags struct {
 	hold      time.Duration
 	stopOld   string
 	startNew  string
+	servers   []string // swap only
 }
 
 func (f *swapFlags) add(cmd *cobra.Command) {
@@ -43,6 +44,7 @@ When it has answered, no new connection starts on the old side. Connections that
 TURNOUT_TO are in their environment. If one fails, if you press Ctrl-C, or if this command is killed, clients
 that wait are let in where they would have gone before.`,
 		Example: `  turnout swap node                          to the other pool
+  turnout swap api --to app2,app3            from whoever serves to these two servers
   turnout swap indexer standby --reason "image 2.9.1"
   turnout swap node --exclusive --stop-old "docker stop node-a" --start-new "docker start node-b"`,
 		Args:              c.wants(1, 2, "TARGET [POOL]"),
@@ -56,6 +58,7 @@ that wait are let in where they would have gone before.`,
 		},
 	}
 	f.add(cmd)
+	cmd.Flags().StringSliceVar(&f.servers, "to", nil, "`servers` of the pool, with commas: exactly these take new work, in one change (without POOL: of the active one)")
 	return cmd
 }
 
@@ -70,7 +73,7 @@ func (c *cli) swap(cmd *cobra.Command, f *swapFlags, arg, to string) error {
 	if err := c.positive(cmd, "hold"); err != nil {
 		return err
 	}
-	req := api.SwapRequest{ChangeRequest: f.request(), To: to, Drain: api.Duration(f.drain), Then: f.then,
+	req := api.SwapRequest{ChangeRequest: f.request(), To: to, Servers: f.servers, Drain: api.Duration(f.drain), Then: f.then,
 		Exclusive: f.exclusive, Hold: api.Duration(f.hold), StopOld: f.stopOld != "", StartNew: f.startNew != ""}
 	d := client.Dial(c.socket)
 	defer d.Close()

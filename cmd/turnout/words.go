@@ -177,6 +177,17 @@ func plural(n int, noun string) string {
 	return thousands(n) + " " + noun + "s"
 }
 
+// percent writes a share as 5%.
+func percent(p float64) string { return strconv.FormatFloat(p, 'f', -1, 64) + "%" }
+
+// commas joins a list into one word, or none.
+func commas(list []string) []string {
+	if len(list) == 0 {
+		return nil
+	}
+	return []string{strings.Join(list, ",")}
+}
+
 // thousands writes 48210 as 48,210.
 func thousands(n int) string {
 	s := strconv.Itoa(n)

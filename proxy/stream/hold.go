@@ -77,8 +77,8 @@ func (w *worker) showHead(q *queue) {
 
 // limited tells whether a service's servers can be full.
 func limited(svc *proxy.Service) bool {
-	for i := range svc.Active.Members {
-		if svc.Active.Members[i].Max > 0 {
+	for i := range svc.Serving.Members {
+		if svc.Serving.Members[i].Max > 0 {
 			return true
 		}
 	}
