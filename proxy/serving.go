@@ -121,11 +121,12 @@ func (s *Service) Permille(p *Pool) int {
 	return 0
 }
 
-// sealedBy lists the servers that a service gave new work to and the next one does not.
+// sealedBy lists the servers that a service gave new work to and the next one does not. When it serves by another pool
+// then, those that were drained before count too: what is left on them ends with the rest.
 func (s *Service) sealedBy(next *Service) []*Server {
 	var out []*Server
 	for _, srv := range s.Serving.Servers() {
-		if !next.Serving.gives(srv) {
+		if !next.Serving.gives(srv) && (s.Serving.gives(srv) || s.Active.Name != next.Active.Name) {
 			out = append(out, srv)
 		}
 	}
