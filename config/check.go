@@ -7,6 +7,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/turnout-proxy/turnout/proxy"
 )
@@ -62,7 +63,7 @@ func (c *checker) service(s *named[serviceKeys]) proxy.ServiceSpec {
 		Drain:         proxy.DrainSpec{Timeout: k.drain.v.timeout.v, Then: k.drain.v.then.v},
 		Hold:          proxy.HoldSpec{Timeout: k.hold.v.timeout.v, Max: k.hold.v.max.v},
 		ProxyProtocol: proxy.ProxyProtocolSpec{Accept: k.proxyProtocol.v.accept.v, Send: k.proxyProtocol.v.send.v},
-		Timeouts:      proxy.TimeoutSpec{Connect: k.timeouts.v.connect.v, Idle: k.timeouts.v.idle.v},
+		Timeouts:      timeouts(&k.timeouts.v),
 		AccessLog:     k.accessLog.v,
 	}
 	own := newClaims()
@@ -79,7 +80,33 @@ func (c *checker) service(s *named[serviceKeys]) proxy.ServiceSpec {
 		names = append(names, p.name)
 	}
 	spec.Active = c.active(k, names)
+	c.mode(k)
 	return spec
+}
+
+func timeouts(k *timeoutKeys) proxy.TimeoutSpec {
+	return proxy.TimeoutSpec{Connect: k.connect.v, Idle: k.idle.v, RequestHeader: k.requestHeader.v, RequestBody: k.requestBody.v, Response: k.response.v}
+}
+
+// mode refuses keys that the service's mode has no use for.
+func (c *checker) mode(k *serviceKeys) {
+	if k.mode.bad {
+		return
+	}
+	switch t := &k.timeouts.v; k.mode.v {
+	case proxy.HTTP:
+		if p := &k.proxyProtocol.v; p.accept.v {
+			c.refuse(p.accept.place, p.accept.raw, "not built yet for mode http")
+		} else if p.send.written && p.send.v != proxy.ProxyOff {
+			c.refuse(p.send.place, p.send.raw, "of no use in mode http: one connection to a server carries requests of many clients; X-Forwarded-For and Forwarded name each")
+		}
+	default:
+		for _, d := range []*value[time.Duration]{&t.requestHeader, &t.requestBody, &t.response} {
+			if d.written && !d.bad {
+				c.refuse(d.place, d.raw, "of no use in mode tcp; want mode: http in this service, or no such key")
+			}
+		}
+	}
 }
 
 func (c *checker) active(k *serviceKeys, pools []string) string {

@@ -106,6 +106,9 @@ func (d *diff) service(old, next proxy.ServiceSpec) {
 	d.words("proxy_protocol.send", string(old.ProxyProtocol.Send), string(next.ProxyProtocol.Send))
 	d.words("timeouts.connect", short(old.Timeouts.Connect), short(next.Timeouts.Connect))
 	d.words("timeouts.idle", never(old.Timeouts.Idle), never(next.Timeouts.Idle))
+	d.words("timeouts.request_header", short(old.Timeouts.RequestHeader), short(next.Timeouts.RequestHeader))
+	d.words("timeouts.request_body", short(old.Timeouts.RequestBody), short(next.Timeouts.RequestBody))
+	d.words("timeouts.response", short(old.Timeouts.Response), short(next.Timeouts.Response))
 	d.words("access_log", onOff(old.AccessLog), onOff(next.AccessLog))
 }
 

@@ -88,7 +88,7 @@ var serviceShape = keysOf(
 		either(wantListen+", or a list of them", isText, converted(listenShape, oneListen), isList, listOf("a list of addresses", listenShape)),
 		func(s *serviceKeys) *value[[]value[proxy.ListenSpec]] { return &s.listen }).mustBe(),
 	key("mode", "What the service carries.",
-		oneOf(proxy.TCP).or(proxy.TCP), func(s *serviceKeys) *value[proxy.Mode] { return &s.mode }),
+		oneOf(proxy.TCP, proxy.HTTP).or(proxy.TCP), func(s *serviceKeys) *value[proxy.Mode] { return &s.mode }),
 	key("pools", "Sets of servers, by name.",
 		namesOf("pool", poolShape), func(s *serviceKeys) *value[[]named[poolKeys]] { return &s.pools }).mustBe(),
 	key("active", "The pool that is active the first time; afterwards the journal remembers. Default: the first pool.",
@@ -187,11 +187,17 @@ var proxyShape = keysOf(
 		oneOf(proxy.ProxyOff, proxy.ProxyV1, proxy.ProxyV2).or(proxy.ProxyOff), func(p *proxyKeys) *value[proxy.ProxyVersion] { return &p.send }),
 )
 
-type timeoutKeys struct{ connect, idle value[time.Duration] }
+type timeoutKeys struct{ connect, idle, requestHeader, requestBody, response value[time.Duration] }
 
 var timeoutShape = keysOf(
 	key("connect", "For one dial; then the next server is tried.",
 		duration(time.Millisecond).or(3*time.Second), func(t *timeoutKeys) *value[time.Duration] { return &t.connect }),
-	key("idle", "A connection without a byte either way for so long is closed; 0: never.",
+	key("idle", "A connection without a byte either way for so long is closed (http: between two requests); 0: never.",
 		durationOrNever().or(time.Hour), func(t *timeoutKeys) *value[time.Duration] { return &t.idle }),
+	key("request_header", "http: from a request's first byte to the end of its head; then 408.",
+		duration(time.Millisecond).or(10*time.Second), func(t *timeoutKeys) *value[time.Duration] { return &t.requestHeader }),
+	key("request_body", "http: without a byte of a request's body, or without the client taking a byte of its answer; then 408, or the end.",
+		duration(time.Millisecond).or(time.Minute), func(t *timeoutKeys) *value[time.Duration] { return &t.requestBody }),
+	key("response", "http: without a byte from the server once it has the request; then 504, or the end.",
+		duration(time.Millisecond).or(time.Minute), func(t *timeoutKeys) *value[time.Duration] { return &t.response }),
 )

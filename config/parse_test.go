@@ -120,7 +120,7 @@ func TestParse_FillsInTheDefaults(t *testing.T) {
 			Drain:         proxy.DrainSpec{Timeout: 30 * time.Second, Then: proxy.ThenClose},
 			Hold:          proxy.HoldSpec{Timeout: 30 * time.Second, Max: 10000},
 			ProxyProtocol: proxy.ProxyProtocolSpec{Send: proxy.ProxyOff},
-			Timeouts:      proxy.TimeoutSpec{Connect: 3 * time.Second, Idle: time.Hour},
+			Timeouts:      proxy.TimeoutSpec{Connect: 3 * time.Second, Idle: time.Hour, RequestHeader: 10 * time.Second, RequestBody: time.Minute, Response: time.Minute},
 		}},
 		Groups: map[string][]string{},
 	}
@@ -164,7 +164,7 @@ func TestParse_ReadsEveryKey(t *testing.T) {
 		Drain:         proxy.DrainSpec{Timeout: 90 * time.Minute, Then: proxy.ThenKeep},
 		Hold:          proxy.HoldSpec{Timeout: 2500 * time.Millisecond, Max: 1},
 		ProxyProtocol: proxy.ProxyProtocolSpec{Accept: true, Send: proxy.ProxyV2},
-		Timeouts:      proxy.TimeoutSpec{Connect: 500 * time.Millisecond},
+		Timeouts:      proxy.TimeoutSpec{Connect: 500 * time.Millisecond, RequestHeader: 10 * time.Second, RequestBody: time.Minute, Response: time.Minute},
 	}
 	if got := cfg.Spec().Services[0]; !reflect.DeepEqual(got, want) {
 		t.Errorf("got  %+v\nwant %+v", got, want)

@@ -7,7 +7,6 @@ import "slices"
 // writes one in keys.go.
 var unbuilt = []string{
 	"checks",
-	"services.*.mode=http",
 	"services.*.health",
 	"services.*.failover",
 	"services.*.gates",
@@ -16,9 +15,6 @@ var unbuilt = []string{
 	"services.*.routes",
 	"services.*.preview",
 	"services.*.tls",
-	"services.*.timeouts.request_header",
-	"services.*.timeouts.request_body",
-	"services.*.timeouts.response",
 	"services.*.timeouts.idle_tunnel",
 }
 

@@ -189,15 +189,26 @@ func (c *Claimer) sourceHash(p *Pool, key uint64, tried Tried) (Claimed, Verdict
 	return Claimed{}, worst
 }
 
+// ByServer in the place of a listener slot says that the client's service is the one that the claimed server belongs
+// to: a listener may lead to several services of mode http.
+const ByServer = -1
+
+func (s *Snapshot) claimed(slot int, srv *Server) *Service {
+	if slot == ByServer {
+		return s.Service(srv.Service)
+	}
+	return s.At(slot)
+}
+
 // Start makes a claim final: the connection is established and counts as started. It returns false when
 // the snapshot in force gives no new work to the server any more (or the listener is gone): then the claim is
 // taken back and counted as re-steered, and the plane claims anew for this client.
 //
-// slot is the listener the client came by; revision that of the snapshot the claim was made from.
+// slot is the listener the client came by, or ByServer; revision that of the snapshot the claim was made from.
 func (c *Claimer) Start(slot int, srv *Server, revision uint64) bool {
 	for {
 		snap := c.sw.cur.Load()
-		svc := snap.At(slot)
+		svc := snap.claimed(slot, srv)
 		if snap.Revision != revision && (svc == nil || !svc.Gives(srv)) {
 			c.TakeBack(svc, srv)
 			return false

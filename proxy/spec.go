@@ -15,7 +15,8 @@ type Mode string
 
 // Modes of a service.
 const (
-	TCP Mode = "tcp"
+	TCP  Mode = "tcp"
+	HTTP Mode = "http"
 )
 
 // Balance says how a server is chosen inside the active pool.
@@ -121,5 +122,10 @@ type ProxyProtocolSpec struct {
 // TimeoutSpec holds the deadlines of a connection.
 type TimeoutSpec struct {
 	Connect time.Duration // for one dial, then the next server is tried; also the time a client has to send its PROXY header; default 3s
-	Idle    time.Duration // a connection without a byte either way for so long is closed; 0: never; default 1h
+	Idle    time.Duration // a connection without a byte either way for so long is closed; http: between two requests; 0: never; default 1h
+
+	// Of http services.
+	RequestHeader time.Duration // from a request's first byte to the end of its head; default 10s
+	RequestBody   time.Duration // without a byte of a request's body, or without the client taking a byte of its answer; default 60s
+	Response      time.Duration // without a byte from the server, once it has the whole request; default 60s
 }

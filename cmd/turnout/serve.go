@@ -26,6 +26,7 @@ import (
 	"github.com/turnout-proxy/turnout/proxy/front"
 	"github.com/turnout-proxy/turnout/proxy/listen"
 	"github.com/turnout-proxy/turnout/proxy/stream"
+	"github.com/turnout-proxy/turnout/proxy/web"
 )
 
 func (c *cli) serveCommand() *cobra.Command {
@@ -177,6 +178,7 @@ func (s *serving) open(loops int) (err error) {
 		return err
 	}
 	stream.New(stream.Options{Switch: s.sw, Front: s.front, Access: s.log.Named("access")})
+	web.New(web.Options{Switch: s.sw, Front: s.front, Log: s.log})
 	defer func() {
 		if err != nil {
 			s.front.Stop()

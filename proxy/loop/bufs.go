@@ -2,6 +2,7 @@ package loop
 
 // Sizes of the blocks that GetBuf lends.
 const (
+	TinyBuf  = 2 << 10
 	SmallBuf = 16 << 10
 	LargeBuf = 64 << 10
 )
@@ -10,8 +11,9 @@ const (
 const NoBuf int32 = 0
 
 const (
-	idleSmallBufs = 64 // kept for the next GetBuf: 1 MiB
-	idleLargeBufs = 32 // 2 MiB
+	idleTinyBufs  = 512 // kept for the next GetBuf: 1 MiB
+	idleSmallBufs = 64  // 1 MiB
+	idleLargeBufs = 32  // 2 MiB
 )
 
 // bufPool hands out blocks by number, so that who holds one needs no pointer. A handle is 1 + the index
@@ -19,16 +21,19 @@ const (
 type bufPool struct {
 	blocks [][]byte // nil: not lent
 	free   []int32  // indexes in blocks that are nil
+	tiny   [][]byte
 	small  [][]byte
 	large  [][]byte
 }
 
-// GetBuf lends a block of SmallBuf or LargeBuf bytes, whichever is enough for size. Its content is
+// GetBuf lends a block of TinyBuf, SmallBuf or LargeBuf bytes, whichever is enough for size. Its content is
 // whatever was left in it.
 func (l *Loop) GetBuf(size int) (handle int32) {
 	pool := &l.bufs
 	var b []byte
 	switch {
+	case size <= TinyBuf:
+		b = takeBuf(&pool.tiny, TinyBuf)
 	case size <= SmallBuf:
 		b = takeBuf(&pool.small, SmallBuf)
 	case size <= LargeBuf:
@@ -70,6 +75,8 @@ func (l *Loop) PutBuf(handle int32) {
 	switch {
 	case b == nil:
 		panic("loop: BUG: a buffer was put back twice")
+	case len(b) == TinyBuf && len(pool.tiny) < idleTinyBufs:
+		pool.tiny = append(pool.tiny, b)
 	case len(b) == SmallBuf && len(pool.small) < idleSmallBufs:
 		pool.small = append(pool.small, b)
 	case len(b) == LargeBuf && len(pool.large) < idleLargeBufs:

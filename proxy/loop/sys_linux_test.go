@@ -313,7 +313,13 @@ func TestBufs_HandlesAreDistinctAndKeepTheirBytes(t *testing.T) {
 		var handles []int32
 		for i := range 200 {
 			h := l.GetBuf(i * 300)
-			if want := SmallBuf; h == NoBuf || i*300 <= SmallBuf && len(l.Bytes(h)) != want {
+			want := LargeBuf
+			for _, size := range []int{SmallBuf, TinyBuf} {
+				if i*300 <= size {
+					want = size
+				}
+			}
+			if h == NoBuf || len(l.Bytes(h)) != want {
 				t.Errorf("handle %d, %d bytes", h, len(l.Bytes(h)))
 			}
 			if len(l.Bytes(h)) < i*300 {

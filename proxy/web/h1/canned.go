@@ -2,8 +2,8 @@ package h1
 
 import "strconv"
 
-// statusText names the statuses that a door answers by itself.
-func statusText(status int) string {
+// StatusText names the statuses that a door answers by itself.
+func StatusText(status int) string {
 	switch status {
 	case 400:
 		return "Bad Request"
@@ -45,7 +45,7 @@ func statusText(status int) string {
 
 var canned = func() (t [600][2][]byte) {
 	for status := range t {
-		if statusText(status) != "" {
+		if StatusText(status) != "" {
 			t[status][0] = appendAnswer(nil, status, "", nil, false)
 			t[status][1] = appendAnswer(nil, status, "", nil, true)
 		}
@@ -71,7 +71,7 @@ func AppendError(dst []byte, e Err, date []byte, head bool) []byte {
 }
 
 func appendAnswer(dst []byte, status int, reason string, date []byte, head bool) []byte {
-	name := statusText(status)
+	name := StatusText(status)
 	dst = append(dst, "HTTP/1.1 "...)
 	dst = strconv.AppendInt(dst, int64(status), 10)
 	dst = append(dst, ' ')

@@ -190,7 +190,7 @@ func TestCanned_AnswersAreWhole(t *testing.T) {
 		}
 	}
 	for status := 400; status < 600; status++ {
-		if statusText(status) != "" {
+		if StatusText(status) != "" {
 			check(Canned(status, false), status, &asGet)
 			check(Canned(status, true), status, &asHead)
 		}

@@ -1,0 +1,86 @@
+package web
+
+import (
+	"strconv"
+
+	"github.com/turnout-proxy/turnout/proxy/web/h1"
+)
+
+// answer is what the door says itself. Its reason is a constant text, for people and for X-Turnout-Reason.
+type answer struct {
+	status int
+	reason string
+	retry  int // seconds, for Retry-After; 0: no such field
+}
+
+var (
+	answerHeaderLate   = answer{status: 408, reason: "the request's head took too long"}
+	answerBodyLate     = answer{status: 408, reason: "the request's body took too long"}
+	answerResponseLate = answer{status: 504, reason: "the server took too long to answer"}
+	answerNoResponse   = answer{status: 502, reason: "the server closed without an answer"}
+	answerEarlyEnd     = answer{status: 502, reason: "the server's answer ends within its head"}
+	answerBadResponse  = answer{status: 502, reason: "the server's answer is not valid HTTP"}
+	answerUnreachable  = answer{status: 502, reason: "no server could be reached"}
+	answerNoServer     = answer{status: 503, reason: "no server takes new work", retry: 1}
+	answerStarved      = answer{status: 503, reason: "the door is out of descriptors or ports", retry: 1}
+	answerOverflow     = answer{status: 503, reason: "too many requests wait at the door", retry: 1}
+	answerWaited       = answer{status: 503, reason: "waited too long at the door", retry: 1}
+	answerCut          = answer{status: 503, reason: "the server did not answer before it was taken out", retry: 1}
+	answerMaintenance  = answer{status: 503, reason: "maintenance", retry: 60}
+)
+
+// answer has the door answer a request itself. What is left of the request's body is not wanted, so the
+// connection ends with the answer if there is any.
+func (w *worker) answer(slot uint32, c *client, a answer) {
+	if !c.body.Done() {
+		c.flags |= closing
+	}
+	c.state = reading
+	c.status = uint16(a.status)
+	out := a.appendTo(w.scratch, w.date.at(w.loop.Now()), c)
+	if !w.put(slot, c, out, nil) {
+		return
+	}
+	if c.flags&closing != 0 {
+		w.say(slot, c)
+		return
+	}
+	w.rest(slot, c)
+	if c.in.pending() || c.flags&(readable|eof) != 0 {
+		w.loop.Again(w.clientToken(slot))
+	}
+}
+
+func (a *answer) appendTo(dst, date []byte, c *client) []byte {
+	name := h1.StatusText(a.status)
+	dst = append(dst, "HTTP/1.1 "...)
+	dst = strconv.AppendInt(dst, int64(a.status), 10)
+	dst = append(dst, ' ')
+	dst = append(dst, name...)
+	dst = append(dst, "\r\nDate: "...)
+	dst = append(dst, date...)
+	dst = append(dst, "\r\nX-Turnout-Reason: "...)
+	dst = append(dst, a.reason...)
+	if a.retry > 0 {
+		dst = append(dst, "\r\nRetry-After: "...)
+		dst = strconv.AppendInt(dst, int64(a.retry), 10)
+	}
+	dst = append(dst, "\r\nCache-Control: no-store\r\nContent-Type: text/plain; charset=utf-8\r\nContent-Length: "...)
+	dst = strconv.AppendInt(dst, int64(len("400 ")+len(name)+len(": ")+len(a.reason)+len("\n")), 10)
+	switch {
+	case c.flags&closing != 0:
+		dst = append(dst, "\r\nConnection: close"...)
+	case c.info.Minor == 0:
+		dst = append(dst, "\r\nConnection: keep-alive"...)
+	}
+	dst = append(dst, "\r\n\r\n"...)
+	if c.info.Method == h1.MethodHead {
+		return dst
+	}
+	dst = strconv.AppendInt(dst, int64(a.status), 10)
+	dst = append(dst, ' ')
+	dst = append(dst, name...)
+	dst = append(dst, ": "...)
+	dst = append(dst, a.reason...)
+	return append(dst, '\n')
+}

@@ -1,0 +1,261 @@
+package web
+
+import (
+	"sync/atomic"
+	"time"
+
+	"github.com/turnout-proxy/turnout/proxy"
+)
+
+const (
+	// pourWidth is how many requests of a queue are dialled for at once when a hold ends, for each loop.
+	pourWidth = 128
+	// fullRetry is how often a request that waits for a server with max_connections asks again; one that ends on the
+	// same loop lets one in sooner.
+	fullRetry = 10 * time.Millisecond
+)
+
+// queue is where the requests of one service wait on this loop, first come first served.
+type queue struct {
+	live       *proxy.Live // nil: not in use
+	line       *line
+	head, tail uint32
+	length     int
+	pouring    int // let in, and still being dialled for
+}
+
+// line joins the queues that one service has on different loops: each loop says here since when its first request
+// waits (0: none does, or as many as may be are being let in). So a server with max_connections that has room again
+// gets the one that has waited longest.
+type line struct{ since []atomic.Int64 }
+
+// line finds or makes a service's.
+func (p *Plane) line(live *proxy.Live) *line {
+	p.linesMu.Lock()
+	defer p.linesMu.Unlock()
+	l := p.lines[live]
+	if l == nil {
+		l = &line{make([]atomic.Int64, len(p.workers))}
+		p.lines[live] = l
+	}
+	return l
+}
+
+// forgetLines drops those of services that are gone.
+func (p *Plane) forgetLines(snap *proxy.Snapshot) {
+	p.linesMu.Lock()
+	defer p.linesMu.Unlock()
+	for live := range p.lines {
+		if svc := snap.Service(live.Name); svc == nil || svc.Live != live {
+			delete(p.lines, live)
+		}
+	}
+}
+
+// eldest is the loop whose first request has waited longest; -1: none waits.
+func (l *line) eldest() int {
+	at, first := -1, int64(0)
+	for i := range l.since {
+		if t := l.since[i].Load(); t != 0 && (at < 0 || t < first) {
+			at, first = i, t
+		}
+	}
+	return at
+}
+
+// showHead tells the line who is the first of a queue now.
+func (w *worker) showHead(q *queue) {
+	since := int64(0)
+	if q.head != none && q.pouring < pourWidth {
+		since = w.clients.Get(q.head).began
+	}
+	q.line.since[w.loop.ID()].Store(since)
+}
+
+// limited tells whether a service's servers can be full.
+func limited(svc *proxy.Service) bool {
+	for i := range svc.Serving.Members {
+		if svc.Serving.Members[i].Max > 0 {
+			return true
+		}
+	}
+	return false
+}
+
+// mustQueue tells whether a new request has to wait because others wait already for servers that were full.
+func (w *worker) mustQueue(svc *proxy.Service) bool {
+	n := svc.Held()
+	return n > 0 && n < svc.Spec.Hold.Max && svc.Hold == nil && svc.Maintenance == nil && limited(svc)
+}
+
+// roomAt lets in the request that has waited longest for servers that were full, now that one has ended.
+func (w *worker) roomAt(svc *proxy.Service) {
+	if svc == nil || svc.Hold != nil || svc.Held() == 0 || !limited(svc) {
+		return
+	}
+	live := svc.Live
+	if i := w.plane.line(live).eldest(); i >= 0 {
+		other := w.plane.workers[i]
+		other.loop.Post(func() {
+			if qi, ok := other.queueOf[live]; ok {
+				other.admit(qi)
+			}
+		})
+	}
+}
+
+func (w *worker) queueFor(live *proxy.Live) int32 {
+	if i, ok := w.queueOf[live]; ok {
+		return i
+	}
+	q := queue{live: live, line: w.plane.line(live), head: none, tail: none}
+	for i := range w.queues {
+		if w.queues[i].live == nil {
+			w.queues[i] = q
+			w.queueOf[live] = int32(i)
+			return int32(i)
+		}
+	}
+	w.queues = append(w.queues, q)
+	w.queueOf[live] = int32(len(w.queues) - 1)
+	return int32(len(w.queues) - 1)
+}
+
+// hold lets a request wait at the door: its head is buf, its body stays unread. It ends when the hold does, when a
+// server has room, at the limit (503), or when the client leaves.
+func (w *worker) hold(slot uint32, c *client, svc *proxy.Service, why proxy.Verdict, buf []byte) {
+	w.keep(&c.in, buf)
+	if !w.claims.Hold(svc) {
+		w.poured(c)
+		w.giveUp(slot, c, answerOverflow)
+		return
+	}
+	w.poured(c)
+	qi := w.queueFor(svc.Live)
+	q := &w.queues[qi]
+	c.state, c.queue, c.next, c.prev = waiting, qi, none, q.tail
+	if q.tail != none {
+		w.clients.Get(q.tail).next = slot
+	} else {
+		q.head = slot
+	}
+	q.tail = slot
+	q.length++
+	w.showHead(q)
+	c.waited = w.loop.Now() + int64(svc.WaitLimit())
+	w.deadline(slot, c, c.waited)
+	if why == proxy.Full {
+		w.askAgain(qi)
+	}
+}
+
+// askAgain has the first of a queue look again soon whether a server has room.
+func (w *worker) askAgain(qi int32) {
+	head := w.queues[qi].head
+	c := w.clients.Get(head)
+	w.deadline(head, c, min(c.waited, w.loop.Now()+int64(fullRetry)))
+}
+
+// unhold takes a request out of its queue.
+func (w *worker) unhold(slot uint32, c *client, how proxy.HoldEnd) {
+	q := &w.queues[c.queue]
+	if c.prev != none {
+		w.clients.Get(c.prev).next = c.next
+	} else {
+		q.head = c.next
+	}
+	if c.next != none {
+		w.clients.Get(c.next).prev = c.prev
+	} else {
+		q.tail = c.prev
+	}
+	c.next, c.prev = none, none
+	q.length--
+	w.showHead(q)
+	w.deadline(slot, c, 0)
+	w.claims.Unhold(w.sw.Current().Service(q.live.Name), q.live, how)
+	c.state = reading
+	if how != proxy.HoldReleased {
+		if q.head != none {
+			w.askAgain(c.queue) // if this was the first: nobody else looks for room on behalf of the next
+		}
+		c.queue = -1
+	}
+}
+
+// waitedEnough is the timer of a waiting request: its limit, or the next look whether a server has room.
+func (w *worker) waitedEnough(slot uint32, c *client) {
+	now := w.loop.Now()
+	if now >= c.waited {
+		w.unhold(slot, c, proxy.HoldExpired)
+		w.giveUp(slot, c, answerWaited)
+		return
+	}
+	w.deadline(slot, c, c.waited) // admit sets it anew if this is still the first and there is no room
+	if svc := w.sw.Current().Service(w.queues[c.queue].live.Name); svc != nil && svc.Hold == nil {
+		if i := w.queues[c.queue].line.eldest(); i >= 0 && i != w.loop.ID() {
+			w.askAgain(c.queue) // another loop's is first, and that loop looks for room as this one does
+			return
+		}
+	}
+	w.admit(c.queue)
+}
+
+// Release implements front.Worker: it lets in the requests of queues whose services are not held any more.
+func (w *worker) Release() {
+	for i := range w.queues {
+		if w.queues[i].live != nil {
+			w.admit(int32(i))
+		}
+	}
+}
+
+// admit lets in the first of a queue, as long as their service takes them and at most pourWidth are being dialled for;
+// each that has been dialled for lets in the next one.
+func (w *worker) admit(qi int32) {
+	for w.queues[qi].head != none && w.queues[qi].pouring < pourWidth {
+		slot := w.queues[qi].head
+		c := w.clients.Get(slot)
+		snap := w.sw.Current()
+		svc := snap.Service(w.queues[qi].live.Name)
+		verdict := proxy.Refuse
+		var got proxy.Claimed
+		if svc != nil && svc.Live == w.queues[qi].live {
+			if c.rev != snap.Revision {
+				c.rev, c.tried = snap.Revision, 0
+			}
+			got, verdict = w.choose(svc, c)
+		}
+		switch verdict {
+		case proxy.Wait: // held, or held again
+			return
+		case proxy.Full:
+			w.askAgain(qi)
+			return
+		}
+		w.unhold(slot, c, proxy.HoldReleased)
+		w.queues[qi].pouring++
+		w.showHead(&w.queues[qi])
+		c.flags |= pouring
+		buf, n := w.again(slot, c)
+		if verdict == proxy.Dial && w.lead(slot, c, svc, got, buf, n) {
+			continue
+		}
+		w.steer(slot, c, buf, n)
+	}
+}
+
+// poured ends a request's part in the pouring of its queue, and lets in the next one.
+func (w *worker) poured(c *client) {
+	if c.flags&pouring == 0 {
+		return
+	}
+	qi := c.queue
+	c.flags &^= pouring
+	c.queue = -1
+	w.queues[qi].pouring--
+	w.showHead(&w.queues[qi])
+	if w.queues[qi].head != none {
+		w.loop.Post(func() { w.admit(qi) })
+	}
+}

@@ -1,0 +1,49 @@
+package web
+
+import (
+	"sync"
+
+	"go.uber.org/zap"
+
+	"github.com/turnout-proxy/turnout/proxy"
+	"github.com/turnout-proxy/turnout/proxy/front"
+	"github.com/turnout-proxy/turnout/proxy/loop"
+)
+
+// Options of a Plane.
+type Options struct {
+	Switch *proxy.Switch
+	Front  *front.Front
+	Log    *zap.Logger
+}
+
+// Plane is the HTTP plane: it carries the clients of http services that a front welcomes.
+type Plane struct {
+	sw      *proxy.Switch
+	front   *front.Front
+	log     *zap.Logger
+	workers []*worker // by loop
+
+	linesMu sync.Mutex // taken only when requests wait
+	lines   map[*proxy.Live]*line
+}
+
+// New makes the plane of the front's http services.
+func New(opt Options) *Plane {
+	p := &Plane{sw: opt.Switch, front: opt.Front, log: opt.Log, lines: map[*proxy.Live]*line{}}
+	opt.Front.Carry(proxy.HTTP, p)
+	return p
+}
+
+// Worker implements front.Plane.
+func (p *Plane) Worker(l *loop.Loop) front.Worker {
+	w := newWorker(p, l)
+	p.workers = append(p.workers, w)
+	return w
+}
+
+// Commit implements front.Plane.
+func (p *Plane) Commit(next *proxy.Snapshot) { p.forgetLines(next) }
+
+// Close implements front.Plane.
+func (p *Plane) Close() {}

@@ -1,0 +1,167 @@
+package web
+
+import (
+	"syscall"
+	"time"
+
+	"github.com/turnout-proxy/turnout/proxy"
+)
+
+const starvedRetry = 10 * time.Millisecond // how soon a dial is tried again when descriptors or ports have run out
+
+// steer leads a request to where its service's new work goes now: its head is the first n bytes of buf and was just
+// parsed. It is called for each request, and again when its dial failed or was taken back, or a wait is over. The
+// client has no connection to a server here.
+func (w *worker) steer(slot uint32, c *client, buf []byte, n int) {
+	for {
+		snap := w.sw.Current()
+		svc := snap.At(int(c.listener))
+		if svc == nil || svc.Spec.Mode != proxy.HTTP {
+			w.close(slot, c, true)
+			return
+		}
+		if c.rev == 0 && w.mustQueue(svc) {
+			c.rev = snap.Revision
+			w.hold(slot, c, svc, proxy.Full, buf)
+			return
+		}
+		if c.rev != snap.Revision {
+			c.rev, c.tried = snap.Revision, 0 // other pools: positions mean other servers
+		}
+		got, verdict := w.choose(svc, c)
+		switch verdict {
+		case proxy.Dial:
+			if w.lead(slot, c, svc, got, buf, n) {
+				return
+			}
+		case proxy.Wait, proxy.Full:
+			w.hold(slot, c, svc, verdict, buf)
+			return
+		default:
+			w.poured(c)
+			w.keepRest(c, buf, n)
+			w.refused(slot, c, svc, verdict)
+			return
+		}
+	}
+}
+
+// lead leads a request to the claimed server, on a kept-alive connection or by a dial. False: nothing has come of it,
+// its claim has ended, and another server may be claimed.
+func (w *worker) lead(slot uint32, c *client, svc *proxy.Service, got proxy.Claimed, buf []byte, n int) bool {
+	c.position = int32(got.Position)
+	if us := w.idleOf(c, got.Server); us != none {
+		if !w.claims.Start(proxy.ByServer, got.Server, c.rev) {
+			w.putBack(us)
+			return false
+		}
+		w.poured(c)
+		return w.sendOn(slot, c, us, buf, n)
+	}
+	w.keep(&c.in, buf)
+	if w.dial(slot, c, svc, got.Server) {
+		return true
+	}
+	w.drop(&c.in)
+	return false
+}
+
+// keepRest keeps what a client sent after the head of a request that the door answers itself.
+func (w *worker) keepRest(c *client, buf []byte, n int) { w.keep(&c.in, buf[n:]) }
+
+// refused answers a request that gets no server.
+func (w *worker) refused(slot uint32, c *client, svc *proxy.Service, verdict proxy.Verdict) {
+	w.claims.Refused(svc)
+	switch {
+	case verdict == proxy.Refuse:
+		w.answer(slot, c, answerMaintenance)
+	case c.flags&portless != 0: // not the servers' fault
+		w.answer(slot, c, answerStarved)
+	case c.tried != 0:
+		w.answer(slot, c, answerUnreachable)
+	default:
+		w.answer(slot, c, answerNoServer)
+	}
+}
+
+// choose claims a server for a request: this is the place where its pool is chosen, which is the active one.
+func (w *worker) choose(svc *proxy.Service, c *client) (proxy.Claimed, proxy.Verdict) {
+	key := uint64(0)
+	if svc.Spec.Balance == proxy.SourceHash { // others do not pay for it
+		ip := c.peer.As16()
+		key = proxy.HashBytes(ip[:])
+	}
+	return w.claims.Claim(svc, key, c.tried)
+}
+
+// resume goes on with a request whose dial was taken back or failed, or whose wait is over.
+func (w *worker) resume(slot uint32, c *client) {
+	c.state = reading
+	buf, n := w.again(slot, c)
+	w.steer(slot, c, buf, n)
+}
+
+// starve makes a request wait until descriptors or ports are there again, up to its connect timeout.
+func (w *worker) starve(slot uint32, c *client, svc *proxy.Service, err syscall.Errno) {
+	w.plane.front.Starvation("dial", err)
+	now := w.loop.Now()
+	if c.state != starved {
+		c.state, c.waited = starved, now+int64(svc.Spec.Timeouts.Connect)
+	}
+	w.deadline(slot, c, now+int64(starvedRetry))
+}
+
+func (w *worker) unstarve(slot uint32, c *client) {
+	if w.loop.Now() < c.waited {
+		c.flags &^= portless
+		c.tried = 0
+		limit := c.waited
+		buf, n := w.again(slot, c)
+		w.steer(slot, c, buf, n)
+		if w.clients.Gen(slot) != 0 && c.state == starved {
+			c.waited = limit
+		}
+		return
+	}
+	w.giveUp(slot, c, answerStarved)
+}
+
+// giveUp answers a request that waited, and whose bytes were kept.
+func (w *worker) giveUp(slot uint32, c *client, a answer) {
+	buf, n := w.again(slot, c)
+	w.keepRest(c, buf, n)
+	c.state = reading
+	w.answer(slot, c, a)
+}
+
+// TakeBack implements front.Worker: it claims anew for every request whose dial leads where no new work goes any more,
+// and closes kept-alive connections to such servers. Afterwards no dial of this loop is under way to a sealed
+// server, and no connection to one waits for a request.
+func (w *worker) TakeBack() {
+	snap := w.sw.Current()
+	for i := range w.targets {
+		t := &w.targets[i]
+		if t.server == nil {
+			continue
+		}
+		svc := snap.Service(t.server.Service)
+		t.service = svc
+		if t.open = svc != nil && svc.Spec.Mode == proxy.HTTP && svc.Gives(t.server); !t.open {
+			w.closeIdle(int32(i))
+		}
+	}
+	for us := w.dials; us != none; {
+		u := w.upstreams.Get(us)
+		next := u.next
+		if t := &w.targets[u.target]; !t.open {
+			slot := u.client
+			srv := t.server
+			w.undial(us, u)
+			w.claims.TakeBack(snap.Service(srv.Service), srv)
+			w.resume(slot, w.clients.Get(slot))
+			// resume links at the head of the list, and only servers that are given work: next stays valid, unless it
+			// was itself ended, which resume does to its own client's only.
+		}
+		us = next
+	}
+}

@@ -1,0 +1,161 @@
+package web_test
+
+import (
+	"bufio"
+	"bytes"
+	"crypto/rand"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+
+	"github.com/turnout-proxy/turnout/proxy"
+)
+
+func TestAKeptAliveClientsVeryNextRequestGoesToTheNewSide(t *testing.T) {
+	d := openDoor(t, pools([]string{"blue", says(t, "blue")}, []string{"green", says(t, "green")}))
+	c := d.dial()
+	for range 20 {
+		for _, side := range []string{"green", "blue"} {
+			was := map[string]string{"green": "blue", "blue": "green"}[side]
+			c.send(get + get)
+			for range 2 {
+				if status, body := c.answer(); status != "HTTP/1.1 200 OK" || body != was {
+					t.Fatalf("%s %q, want %s", status, body, was)
+				}
+			}
+			d.swap(side)
+		}
+	}
+}
+
+func TestSwapsUnderLoadLoseNothingAndNothingComesLate(t *testing.T) {
+	var stamps [2]sync.Map
+	side := func(i int) string {
+		s := httptest.NewServer(http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
+			stamps[i].Store(r.Header.Get("X-N"), proxy.Clock())
+			b, err := io.ReadAll(r.Body)
+			if err != nil {
+				panic(err)
+			}
+			rw.Header().Set("X-N", r.Header.Get("X-N"))
+			_, _ = rw.Write(b)
+		}))
+		t.Cleanup(s.Close)
+		return s.Listener.Addr().String()
+	}
+	d := openDoor(t, pools([]string{"blue", side(0)}, []string{"green", side(1)}))
+	var stop atomic.Bool
+	var n, failed atomic.Int64
+	var wg sync.WaitGroup
+	for k := range 16 {
+		wg.Go(func() {
+			client := &http.Client{Transport: &http.Transport{DisableKeepAlives: k%4 == 0}}
+			defer client.CloseIdleConnections()
+			body := make([]byte, 40<<10)
+			_, _ = rand.Read(body)
+			for !stop.Load() {
+				id := fmt.Sprint(n.Add(1))
+				method, b := "GET", []byte(nil)
+				if k%4 < 2 {
+					method, b = "POST", body[:1+len(id)*5000]
+				}
+				var reader io.Reader = bytes.NewReader(b)
+				if k%2 == 0 {
+					reader = struct{ io.Reader }{reader} // chunked
+				}
+				req, _ := http.NewRequest(method, "http://"+d.addr("svc")+"/", reader)
+				req.Header.Set("X-N", id)
+				resp, err := client.Do(req)
+				if err != nil {
+					failed.Add(1)
+					t.Error(err)
+					return
+				}
+				got, err := io.ReadAll(resp.Body)
+				resp.Body.Close()
+				if err != nil || resp.StatusCode != 200 || !bytes.Equal(got, b) || resp.Header.Get("X-N") != id {
+					failed.Add(1)
+					t.Errorf("%s %s: %d, %d bytes of %d, %v", method, id, resp.StatusCode, len(got), len(b), err)
+					return
+				}
+			}
+		})
+	}
+	sides := []string{"blue", "green"}
+	old := 0
+	for range 60 {
+		before := n.Load()
+		waitFor(t, "some requests", func() bool { return n.Load() > before+20 || failed.Load() > 0 })
+		d.swap(sides[1-old])
+		answered := proxy.Clock()
+		last := n.Load()
+		waitFor(t, "some requests", func() bool { return n.Load() > last+20 || failed.Load() > 0 })
+		for id := last + 1; id <= last+20; id++ {
+			// Begun after the answer: must not be on the old side.
+			if at, ok := stamps[old].Load(fmt.Sprint(id)); ok && at.(int64) > answered {
+				t.Errorf("request %d began after the swap to %s was answered and came to %s", id, sides[1-old], sides[old])
+			}
+		}
+		old = 1 - old
+	}
+	stop.Store(true)
+	wg.Wait()
+	if failed.Load() > 0 {
+		t.Errorf("%d of %d failed", failed.Load(), n.Load())
+	}
+}
+
+func TestPipelinedRequestsAreAnsweredInOrder(t *testing.T) {
+	server := toy(t, func(c *net.TCPConn, r *bufio.Reader) {
+		for {
+			h, err := head(r)
+			if err != nil {
+				return
+			}
+			path := strings.Fields(h)[1]
+			fmt.Fprintf(c, "HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%s", len(path), path)
+		}
+	})
+	d := openDoor(t, pools([]string{"blue", server}))
+	c := d.dial()
+	var all strings.Builder
+	for i := range 1000 {
+		fmt.Fprintf(&all, "GET /%d HTTP/1.1\r\nHost: h\r\n\r\n", i)
+	}
+	go func() { _, _ = io.WriteString(c, all.String()) }()
+	for i := range 1000 {
+		if _, body := c.answer(); body != fmt.Sprintf("/%d", i) {
+			t.Fatalf("answer %d is %q", i, body)
+		}
+	}
+}
+
+func TestAServerThatSaysMoreThanItAnnouncedIsNotUsedAgain(t *testing.T) {
+	var conns atomic.Int64
+	server := toy(t, func(c *net.TCPConn, r *bufio.Reader) {
+		conns.Add(1)
+		for {
+			if _, err := head(r); err != nil {
+				return
+			}
+			io.WriteString(c, "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nokHTTP/1.1 200 OK\r\nContent-Length: 6\r\n\r\nstolen")
+		}
+	})
+	d := openDoor(t, pools([]string{"blue", server}))
+	c := d.dial()
+	for range 50 {
+		c.send(get)
+		if _, body := c.answer(); body != "ok" {
+			t.Fatalf("got %q", body)
+		}
+	}
+	if n := conns.Load(); n < 50 {
+		t.Errorf("50 requests over %d connections, each of which had bytes left", n)
+	}
+}

@@ -1,0 +1,104 @@
+package web
+
+import (
+	"syscall"
+
+	"github.com/turnout-proxy/turnout/proxy"
+	"github.com/turnout-proxy/turnout/proxy/loop"
+)
+
+// Welcome implements front.Worker.
+func (w *worker) Welcome(listener uint32, fd int, peer loop.Addr) {
+	slot, c := w.admitClient(listener, fd, peer)
+	if w.watch(slot, c) {
+		w.rest(slot, c)
+	}
+}
+
+// admitClient gives a client its slot.
+func (w *worker) admitClient(listener uint32, fd int, peer loop.Addr) (uint32, *client) {
+	slot, c := w.clients.Alloc()
+	c.fd, c.listener, c.peer = int32(fd), int32(listener), peer
+	c.up, c.queue, c.next, c.prev = none, -1, none, none
+	c.arrived = w.loop.Now()
+	c.began = c.arrived
+	return slot, c
+}
+
+// watch registers the client's descriptor.
+func (w *worker) watch(slot uint32, c *client) bool {
+	if err := w.loop.Add(int(c.fd), w.clientToken(slot)); err != nil {
+		w.plane.front.Starvation("epoll", syscall.ENOMEM)
+		w.close(slot, c, true)
+		return false
+	}
+	return true
+}
+
+// rest is a client between two requests: the idle deadline begins.
+func (w *worker) rest(slot uint32, c *client) {
+	c.state, c.rev, c.tried, c.headLen, c.status, c.sent = reading, 0, 0, 0, 0, 0
+	c.flags &^= retried | portless
+	at := int64(0)
+	if svc := w.sw.Current().At(int(c.listener)); svc != nil && svc.Spec.Timeouts.Idle > 0 {
+		at = w.loop.Now() + int64(svc.Spec.Timeouts.Idle)
+	}
+	w.deadline(slot, c, at)
+}
+
+// Reload implements front.Worker: what is not in use is forgotten, clients at rest whose listener is gone may
+// leave, and idle deadlines come in line with new ones.
+func (w *worker) Reload() {
+	w.sweep()
+	snap := w.sw.Current()
+	w.clients.All(func(slot uint32, c *client) bool {
+		if c.state == reading && !c.progress.Started() && !c.out.pending() {
+			if svc := snap.At(int(c.listener)); svc == nil || svc.Spec.Mode != proxy.HTTP {
+				w.depart(slot, c)
+			} else {
+				w.rest(slot, c)
+			}
+		}
+		return true
+	})
+}
+
+// Leave implements front.Worker: clients at rest go, the others with the answer they wait for.
+func (w *worker) Leave() {
+	w.leaving = true
+	w.clients.All(func(slot uint32, c *client) bool {
+		if c.state == reading && !c.progress.Started() {
+			w.depart(slot, c)
+		}
+		return true
+	})
+}
+
+// depart ends a client at rest, unless it has just asked for something: then it goes with the answer.
+func (w *worker) depart(slot uint32, c *client) {
+	if c.out.pending() || c.in.pending() {
+		c.flags |= closing
+		return
+	}
+	var b [1]byte
+	if c.flags&inSession == 0 {
+		if n, err := loop.Peek(int(c.fd), b[:]); err == 0 && n > 0 {
+			return // read has it answered, with Connection: close
+		}
+	}
+	w.say(slot, c)
+}
+
+// Len implements front.Worker.
+func (w *worker) Len() int { return w.clients.Len() }
+
+// End implements front.Worker.
+func (w *worker) End() {
+	w.clients.All(func(slot uint32, c *client) bool {
+		w.close(slot, c, c.state != reading && c.state != lingering)
+		return true
+	})
+	for i := range w.targets {
+		w.closeIdle(int32(i))
+	}
+}
