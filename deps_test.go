@@ -19,12 +19,13 @@ var rooms = []struct {
 	room, why string
 	may       []string
 }{
-	{"cmd/turnout", "the only wiring: it may know every room of the door", []string{"admin", "admin/api", "admin/client", "config", "config/journal", "health", "proxy", "proxy/front", "proxy/listen", "proxy/stream", "proxy/web"}},
+	{"cmd/turnout", "the only wiring: it may know every room of the door", []string{"admin", "admin/api", "admin/client", "config", "config/journal", "health", "health/rounds", "proxy", "proxy/front", "proxy/listen", "proxy/stream", "proxy/web"}},
 	{"admin", "turns requests into changes; carries no bytes and reads no file", []string{"admin/api", "config", "proxy"}},
 	{"admin/client", "a client must not need the server's code", []string{"admin/api"}},
 	{"admin/api", "wire types alone, so that anyone can import them", nil},
 	{"health", "knows addresses, not services: the switch asks it, not the other way round", nil},
-	{"config", "the file becomes a proxy.Spec; it changes nothing by itself", []string{"proxy"}},
+	{"config", "the file becomes a proxy.Spec and health checks, which know best what is wrong with them; it changes nothing by itself", []string{"health", "proxy"}},
+	{"health/rounds", "knows both: services have servers, servers have checks; the switch is told levels", []string{"health", "proxy"}},
 	{"config/journal", "bytes in, bytes out: it must never need to know what it keeps", nil},
 	{"proxy", "the core is pure: no socket, no file, no clock but the monotonic one, no other room", nil},
 	{"proxy/listen", "opens what a ListenSpec names", []string{"proxy"}},

@@ -62,6 +62,7 @@ type picture struct {
 	retired  []*proxy.Server
 	underWay map[string]proxy.OperationView
 	listen   map[string][]string // service → bound addresses
+	answers  func(*proxy.Server) []api.Answer
 }
 
 func (p *picture) services() map[string]api.Service {
@@ -122,7 +123,7 @@ func (p *picture) pool(svc *proxy.Service, pool *proxy.Pool) api.Pool {
 		if m.Drained {
 			drained++
 		}
-		out.Servers[m.Name] = server(m, pool == svc.Active || permille > 0)
+		out.Servers[m.Name] = p.server(m, pool == svc.Active || permille > 0, svc.Maintenance != nil)
 	}
 	drains, until := p.drainOf(svc.Spec.Name, pool)
 	out.DrainUntil = instant(until)
@@ -171,7 +172,7 @@ func contains(list []*proxy.Server, s *proxy.Server) bool {
 	return false
 }
 
-func server(m *proxy.Member, active bool) api.Server {
+func (p *picture) server(m *proxy.Member, active, maintenance bool) api.Server {
 	out := serverCounts(m.Server)
 	out.Weight, out.MaxConnections = m.Weight, m.Max
 	busy := out.Connections > 0 || out.Dialing > 0
@@ -180,8 +181,18 @@ func server(m *proxy.Member, active bool) api.Server {
 		out.State = "draining"
 	case m.Drained:
 		out.State = "drained"
-	default:
+	case maintenance:
+		out.State = "maintenance"
+	case m.Health.State == proxy.HealthUnchecked:
 		out.State = "ready"
+	default:
+		out.State = m.Health.State.String()
+	}
+	if h := m.Health; h.State != proxy.HealthUnchecked {
+		out.Health = &api.Health{State: h.State.String(), Since: h.Since, Check: h.Check, Reason: h.Reason}
+		if p.answers != nil {
+			out.Health.Answers = p.answers(m.Server)
+		}
 	}
 	return out
 }

@@ -29,6 +29,7 @@ var (
 
 	descActive      = desc("service_active_pool", "1 for the pool that gets the service's new work, 0 for its others.", "service", "pool")
 	descShare       = desc("pool_share", "The part of the service's new work that the pool gets, from 0 to 1.", "service", "pool")
+	descReady       = desc("service_ready", "1 while the active pool has a server that takes new work and is not known to be down.", "service")
 	descMaintenance = desc("maintenance", "1 while the door itself answers the service's new clients.", "service")
 	descAccepted    = desc("clients_accepted_total", "Clients accepted by the door.", "service")
 	descRefused     = desc("clients_refused_total", "Clients answered by the door itself: refused (maintenance, or no server), hold_overflow (too many wait), hold_timeout (waited too long), malformed (no valid PROXY header).", "service", "reason")
@@ -42,6 +43,9 @@ var (
 	descDialing  = desc("connection_dials_in_progress", "Connections to the server being established.", "service", "pool", "server")
 	descFailures = desc("dial_failures_total", "Connections to the server that could not be established.", "service", "pool", "server")
 	descBytes    = desc("bytes_total", "Bytes relayed: to_server or to_client.", "service", "pool", "server", "direction")
+
+	descHealth      = desc("server_health", "1 for the state that the server's checks have come to, 0 for the others: unknown, ready, failing (was ready), waiting (never was).", "service", "pool", "server", "state")
+	descTransitions = desc("server_health_transitions_total", "How often the server's state of health has changed.", "service", "pool", "server")
 
 	descResteered = desc("resteered_total", "Connections being established to the pool that a change took back and led elsewhere.", "service", "pool")
 	descCut       = desc("cut_total", "Connections to the pool that the door ended at a drain's deadline.", "service", "pool")
@@ -57,9 +61,9 @@ var (
 // Describe implements prometheus.Collector.
 func (collector) Describe(out chan<- *prometheus.Desc) {
 	for _, d := range []*prometheus.Desc{
-		descBuild, descRevision, descFrozen, descActive, descShare, descMaintenance, descAccepted, descRefused, descHeld, descHeldTotal,
+		descBuild, descRevision, descFrozen, descActive, descShare, descReady, descMaintenance, descAccepted, descRefused, descHeld, descHeldTotal,
 		descOverlap, descLastSwap, descTotal, descOpen, descDialing, descFailures, descBytes, descResteered, descCut,
-		descDraining, descSwaps, descReloads, descReloadGood, descReloadTime, descJournal,
+		descHealth, descTransitions, descDraining, descSwaps, descReloads, descReloadGood, descReloadTime, descJournal,
 	} {
 		out <- d
 	}
@@ -97,10 +101,28 @@ func (c collector) Collect(ch chan<- prometheus.Metric) {
 	}
 	for _, svc := range snap.Services {
 		out.service(svc, &stats)
+		out.health(svc, s.opt.Switch)
 	}
 	out.reloads(&s.reloads)
 	retired, folded := s.retired.look(snap)
 	out.servers(snap, drains, retired, folded)
+}
+
+// health tells of servers that are watched.
+func (out scrape) health(svc *proxy.Service, sw *proxy.Switch) {
+	name := svc.Spec.Name
+	for _, p := range svc.Pools {
+		for i := range p.Members {
+			m := &p.Members[i]
+			if m.Health.State == proxy.HealthUnchecked {
+				continue
+			}
+			for _, state := range []proxy.HealthState{proxy.HealthUnknown, proxy.HealthReady, proxy.HealthFailing, proxy.HealthWaiting} {
+				out.gauge(descHealth, oneIf(m.Health.State == state), name, p.Name, m.Name, state.String())
+			}
+			out.counter(descTransitions, sw.HealthTransitions(name, p.Name, m.Name), name, p.Name, m.Name)
+		}
+	}
 }
 
 func (out scrape) reloads(r *reloads) {
@@ -117,6 +139,7 @@ func (out scrape) service(svc *proxy.Service, stats *proxy.Stats) {
 		out.gauge(descActive, oneIf(p == svc.Active), name, p.Name)
 		out.gauge(descShare, float64(svc.Permille(p))/1000, name, p.Name)
 	}
+	out.gauge(descReady, oneIf(svc.Active.Able()), name)
 	out.gauge(descMaintenance, oneIf(svc.Maintenance != nil), name)
 	out.counter(descAccepted, n.Accepted, name)
 	out.counter(descRefused, n.Refused, name, "refused")

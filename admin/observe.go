@@ -7,6 +7,8 @@ import (
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus/promhttp"
+
+	"github.com/turnout-proxy/turnout/proxy"
 )
 
 // observeRoutes is what admin.listen answers: nothing that changes anything.
@@ -42,6 +44,9 @@ func (s *Server) readyz(w http.ResponseWriter, _ *http.Request) {
 		for i := range svc.Active.Members {
 			gives = gives || svc.Active.Members[i].Gives()
 		}
+		if gives && svc.Active.Dead() {
+			lacks = append(lacks, fmt.Sprintf("%s: no server of %s, its active pool, is ready: %s", svc.Spec.Name, svc.Active.Name, reasons(svc.Active)))
+		}
 		if !gives {
 			lacks = append(lacks, fmt.Sprintf("%s: no server of %s, its active pool, takes new work: all are drained or have weight 0", svc.Spec.Name, svc.Active.Name))
 		}
@@ -51,6 +56,15 @@ func (s *Server) readyz(w http.ResponseWriter, _ *http.Request) {
 		return
 	}
 	s.say(w, http.StatusOK, "ready")
+}
+
+// reasons says of each server of a pool why it is not ready.
+func reasons(p *proxy.Pool) string {
+	var all []string
+	for _, m := range p.Willing() {
+		all = append(all, fmt.Sprintf("%s %s: %s: %s", m.Name, m.Health.State, m.Health.Check, m.Health.Reason))
+	}
+	return strings.Join(all, "; ")
 }
 
 // scrapesAtOnce bounds what a mistaken scraper costs.

@@ -40,13 +40,15 @@ func (s *Server) routes() http.Handler {
 	read := func(path string, query []string, f func(*call) (any, error)) {
 		mux.Handle("/v1/"+path, handle(s, http.MethodGet, toRead, query, func(c *call, _ *struct{}) (any, error) { return f(c) }))
 	}
+	const service, pool = "services/{target}/", "services/{target}/pools/{pool}/"
+	const server = pool + "servers/{server}/"
 	read("status", []string{"service"}, s.getStatus)
 	read("version", nil, s.getVersion)
 	read("operations/{id}", []string{"after", "wait"}, s.getOperation)
 	read("history", []string{"target", "limit"}, s.getHistory)
 
-	const service, pool = "services/{target}/", "services/{target}/pools/{pool}/"
-	const server = pool + "servers/{server}/"
+	read(pool+"probe", nil, s.getProbe)
+	read(server+"probe", nil, s.getProbe)
 	post(s, mux, service+"swap", s.postSwap)
 	post(s, mux, service+"back", s.postBack)
 	post(s, mux, service+"hold", s.postHold)

@@ -32,6 +32,10 @@ type Options struct {
 	Roles func() config.Roles
 	// ListenAddrs is the address a listener slot is bound to; "" shows the configured one. May be nil.
 	ListenAddrs func(slot int) string
+	// Probe asks all checks of a server now. May be nil when no route needs it.
+	Probe func(ctx context.Context, srv *proxy.Server) []api.Answer
+	// Answers are the latest ones that the watching of a server had; nil when it is not watched. May be nil.
+	Answers func(srv *proxy.Server) []api.Answer
 	// Drift adds lines to the status' drift, which else compares the file read last with what the journal
 	// remembers. May be nil.
 	Drift func() []string

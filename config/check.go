@@ -22,8 +22,11 @@ func (c *checker) file(f *fileKeys) *Config {
 	cfg := &Config{Log: Log{Level: f.log.v.level.v, Format: f.log.v.format.v}}
 	c.admin(f, cfg)
 	spec := &proxy.Spec{}
+	cfg.checks = c.checks(f)
 	for i := range f.services.v {
-		spec.Services = append(spec.Services, c.service(&f.services.v[i]))
+		s := c.service(&f.services.v[i])
+		s.Health = c.health(&f.services.v[i].v, f, cfg.checks)
+		spec.Services = append(spec.Services, s)
 	}
 	spec.Groups = c.groups(f)
 	c.listeners(f, cfg)

@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 
+	"github.com/turnout-proxy/turnout/health"
 	"github.com/turnout-proxy/turnout/proxy"
 )
 
@@ -17,8 +18,9 @@ type Config struct {
 	Admin    Admin
 	Log      Log
 
-	spec *proxy.Spec
-	hash string
+	spec   *proxy.Spec
+	checks map[string]*health.Check
+	hash   string
 }
 
 // Admin says where the door is operated from, and by whom.
@@ -49,6 +51,9 @@ type Log struct {
 
 // Spec is what the switching core is to do. It is never changed.
 func (c *Config) Spec() *proxy.Spec { return c.spec }
+
+// Checks are the checks of the file, by name. Nobody may change the map.
+func (c *Config) Checks() map[string]*health.Check { return c.checks }
 
 // Hash identifies the text that the Config was read from: SHA-256, in hex. What ${NAME} stands for is not in it.
 func (c *Config) Hash() string { return c.hash }

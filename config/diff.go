@@ -8,6 +8,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/turnout-proxy/turnout/health"
 	"github.com/turnout-proxy/turnout/proxy"
 )
 
@@ -48,6 +49,7 @@ func DiffConfig(old, next *Config) []string {
 	d.words("admin.roles.read", roleInWords(old.Admin.Roles.Read), roleInWords(next.Admin.Roles.Read))
 	d.words("log.level", old.Log.Level, next.Log.Level)
 	d.words("log.format", old.Log.Format, next.Log.Format)
+	d.checks(old.checks, next.checks)
 	return append(d.lines, Diff(old.spec, next.spec)...)
 }
 
@@ -110,6 +112,46 @@ func (d *diff) service(old, next proxy.ServiceSpec) {
 	d.words("timeouts.request_body", short(old.Timeouts.RequestBody), short(next.Timeouts.RequestBody))
 	d.words("timeouts.response", short(old.Timeouts.Response), short(next.Timeouts.Response))
 	d.words("access_log", onOff(old.AccessLog), onOff(next.AccessLog))
+	d.health(old.Health, next.Health)
+}
+
+// checks tells which checks came, went, or ask something else; not what, since there may be secrets in it.
+func (d *diff) checks(old, next map[string]*health.Check) {
+	for _, name := range slices.Sorted(maps.Keys(next)) {
+		d.subject = "check " + name
+		if before, known := old[name]; !known {
+			d.say(" added: " + next[name].Kind())
+		} else if !next[name].Same(before) {
+			d.say(" changed")
+		}
+	}
+	for _, name := range slices.Sorted(maps.Keys(old)) {
+		if _, stays := next[name]; !stays {
+			d.subject = "check " + name
+			d.say(" removed")
+		}
+	}
+	d.subject = ""
+}
+
+func (d *diff) health(old, next *proxy.HealthSpec) {
+	switch {
+	case old == nil && next == nil:
+		return
+	case old == nil:
+		d.say("health added: " + strings.Join(next.Checks, ", "))
+		return
+	case next == nil:
+		d.say("health removed: servers are not watched any more")
+		return
+	}
+	d.set("health.checks ", "", "", old.Checks, next.Checks)
+	d.words("health.interval", short(old.Interval), short(next.Interval))
+	d.words("health.timeout", short(old.Timeout), short(next.Timeout))
+	d.words("health.rise", fmt.Sprint(old.Rise), fmt.Sprint(next.Rise))
+	d.words("health.fall", fmt.Sprint(old.Fall), fmt.Sprint(next.Fall))
+	d.words("health: the longest a check may take", short(old.Limit), short(next.Limit))
+	d.words("health.none_ready", string(old.NoneReady), string(next.NoneReady))
 }
 
 // set tells which words came and went.

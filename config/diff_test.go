@@ -22,6 +22,7 @@ func mustParse(t *testing.T, text string) *Config {
 const textBefore = `
 state_dir: /s
 admin: {socket: /a.sock, roles: {operate: {users: [ann]}}}
+checks: {up: {tcp: {}}, old: {http: {path: /a}}, gone: {redis: {}}}
 services:
   node:
     listen: [":6688", ":6689"]
@@ -29,6 +30,7 @@ services:
       primary: ["10.0.0.1:1", {name: big, address: "10.0.0.2:1", weight: 3}, "10.0.0.3:1"]
       standby: [{name: s1, address: "10.0.1.1:1"}, {name: s2, address: "10.0.1.2:1"}]
       old: ["10.0.2.1:1"]
+    health: {checks: [up, old]}
   gone: {listen: ":2", pools: {p: ["10.0.0.1:1"]}}
   last: {listen: ":3", pools: {p: ["10.0.0.1:1"]}}
 groups: {g: [node, gone], h: [last]}
@@ -38,6 +40,7 @@ const textAfter = `
 state_dir: /t
 admin: {listen: ":9900", roles: {operate: {users: [ann, bob]}, read: {groups: [staff]}}}
 log: {level: debug, format: json}
+checks: {up: {tcp: {}}, old: {http: {path: /b}}, new: {grpc: {}}}
 services:
   last: {listen: ":3", pools: {p: ["10.0.0.1:1"]}}
   node:
@@ -54,6 +57,7 @@ services:
     proxy_protocol: {accept: true, send: v1}
     timeouts: {connect: 1s, idle: 0}
     access_log: true
+    health: {checks: [new, up], interval: 2s, timeout: 1s, rise: 1, fall: 5, none_ready: hold}
   api: {listen: [":80", "unix:/x"], pools: {blue: ["10.0.0.1:1", "10.0.0.2:1"], green: ["10.0.0.3:1"]}}
 groups: {g: [api, node], i: [api]}
 `
@@ -68,6 +72,9 @@ func TestDiff_SaysEachChangeInPlainWords(t *testing.T) {
 		"admin.roles.read none → groups staff",
 		"log.level info → debug",
 		"log.format console → json",
+		"check new added: grpc",
+		"check old changed",
+		"check gone removed",
 		"service node: listen :6690 added",
 		"service node: listen :6688 removed",
 		"service node: pool new added: 1 server",
@@ -91,6 +98,12 @@ func TestDiff_SaysEachChangeInPlainWords(t *testing.T) {
 		"service node: timeouts.connect 3s → 1s",
 		"service node: timeouts.idle 1h → never",
 		"service node: access_log false → true",
+		"service node: health.checks new added",
+		"service node: health.checks old removed",
+		"service node: health.interval 1s → 2s",
+		"service node: health.rise 2 → 1",
+		"service node: health.fall 3 → 5",
+		"service node: health.none_ready try → hold",
 		"service api added: listens on :80, unix:/x; pools blue (2 servers), green (1 server); active blue",
 		"service gone removed (its listeners close, its connections drain)",
 		"services now in the order last, node",
@@ -150,6 +163,14 @@ func TestDiff_IsEmptyExactlyWhenTheSpecsAreEqual(t *testing.T) {
 					v.Set(reflect.Append(reflect.AppendSlice(turned, v.Slice(1, v.Len())), v.Index(0)))
 				})
 			}
+		case reflect.Pointer:
+			if v.IsNil() {
+				return
+			}
+			change(v.Elem(), path)
+			probe(func() { v.SetZero() })
+		case reflect.Float64:
+			probe(func() { v.SetFloat(v.Float() + 1) })
 		case reflect.String:
 			probe(func() { v.SetString(v.String() + "x") })
 		case reflect.Bool:

@@ -14,6 +14,7 @@ type fileKeys struct {
 	stateDir value[string]
 	admin    value[adminKeys]
 	log      value[logKeys]
+	checks   value[[]named[checkKeys]]
 	services value[[]named[serviceKeys]]
 	groups   value[[]named[[]value[string]]]
 }
@@ -25,6 +26,8 @@ var fileShape = keysOf(
 		adminShape, func(f *fileKeys) *value[adminKeys] { return &f.admin }),
 	key("log", "The door's own log.",
 		logShape, func(f *fileKeys) *value[logKeys] { return &f.log }),
+	key("checks", "Questions to servers, by name; services say in health which of them their servers must pass.",
+		namesOf("check", checkShape), func(f *fileKeys) *value[[]named[checkKeys]] { return &f.checks }),
 	key("services", "What clients reach, by name.",
 		namesOf("service", serviceShape), func(f *fileKeys) *value[[]named[serviceKeys]] { return &f.services }).mustBe(),
 	key("groups", "Services that change together: group name and its services.",
@@ -81,6 +84,7 @@ type serviceKeys struct {
 	proxyProtocol value[proxyKeys]
 	timeouts      value[timeoutKeys]
 	accessLog     value[bool]
+	health        value[healthKeys]
 }
 
 var serviceShape = keysOf(
@@ -103,6 +107,7 @@ var serviceShape = keysOf(
 	key("timeouts", "Deadlines of a connection.", timeoutShape, func(s *serviceKeys) *value[timeoutKeys] { return &s.timeouts }),
 	key("access_log", "One log line per ended connection.",
 		yesNo().or(false), func(s *serviceKeys) *value[bool] { return &s.accessLog }),
+	key("health", "How the servers are watched. Without it they are not.", healthShape, func(s *serviceKeys) *value[healthKeys] { return &s.health }),
 )
 
 var listenShape = text(wantListen, object{"pattern": "^unix:/.|^systemd:.|^[^/]*:[0-9]+$"}, parseListen)

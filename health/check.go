@@ -26,6 +26,9 @@ type Check struct {
 	value  *expression
 	uses   uses // what expect or value read of an answer; the rest need not be built
 	hide   hider
+
+	turn   chan struct{} // holds one: whoever asks this check as a reference
+	latest Answer        // of that; read and written by whoever is in turn
 }
 
 // Target is who is asked.
@@ -93,8 +96,50 @@ func (c *Check) Run(ctx context.Context, t Target) Answer {
 	default:
 		a.Reason = c.clean(err.Error(), maxReason)
 	}
+	if ref := c.spec.Reference; ref != nil && a.OK {
+		c.compare(run, ref, &a)
+	}
 	return a
 }
+
+// referenceAge is how old a reference's answer may be: many servers that are compared with one side ask it once.
+const referenceAge = 500 * time.Millisecond
+
+// compare takes the answer's yes back when its value is too far behind the reference's.
+func (c *Check) compare(ctx context.Context, ref *Check, a *Answer) {
+	r := ref.asReference(ctx)
+	if !r.OK {
+		a.OK, a.Pending, a.Reason = false, true, c.clean("nothing to compare with: "+ref.Name()+": "+r.Reason, maxReason)
+		return
+	}
+	a.OK, a.Reason = Fresh(a.Value, r.Value, c.spec.Behind)
+}
+
+func (c *Check) asReference(ctx context.Context) Answer {
+	select {
+	case c.turn <- struct{}{}:
+		defer func() { <-c.turn }()
+	case <-ctx.Done():
+		return Answer{Reason: "no answer in time"}
+	}
+	if time.Since(c.latest.At) > referenceAge {
+		a := c.Run(ctx, Target{Name: c.Name()})
+		if ctx.Err() != nil {
+			return a // it may be about the asker's haste
+		}
+		c.latest = a
+	}
+	return c.latest
+}
+
+// Must tells whether the check judges a history: one run of it alone proves nothing.
+func (c *Check) Must() bool { return c.spec.Must != "" }
+
+// Address is whom the check asks; "" is each target itself.
+func (c *Check) Address() string { return c.spec.Address }
+
+// Limit is how long one run may take; 0 when the check does not say.
+func (c *Check) Limit() time.Duration { return c.spec.Timeout }
 
 func (c *Check) limit(ctx context.Context) time.Duration {
 	limit := c.spec.Timeout

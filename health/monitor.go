@@ -54,7 +54,8 @@ func (p Plan) withDefaults() Plan {
 	return p
 }
 
-// Transition is a change of a target's state.
+// Transition is a change of a target's state. From and To are the same when it changed and was back before it could
+// be told.
 type Transition struct {
 	ID       string
 	Target   Target
@@ -121,6 +122,8 @@ type watch struct {
 	progress *Progress
 	stop     context.CancelFunc
 	poke     chan struct{} // ask now; holds one
+
+	fleeting bool // looks into failed dials: ends itself when it is ready
 
 	state         State // of this check alone
 	passes, fails int
@@ -193,6 +196,65 @@ func (m *Monitor) Ask(id string) {
 			c.now()
 		}
 	}
+}
+
+// Suspect says that a connection to the target could not be made for a client: beside the target's own checks,
+// which run now, one looks whether it can be connected to, at the pace of Plan.Fast, until it can.
+func (m *Monitor) Suspect(id string) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	w := m.targets[id]
+	if w == nil || m.ctx.Err() != nil {
+		return
+	}
+	for _, c := range w.checks {
+		c.now()
+	}
+	if !slices.ContainsFunc(w.checks, func(c *watch) bool { return c.fleeting }) {
+		c := m.start(w, connectCheck)
+		c.fleeting = true
+		c.state = w.state.ofCheck()
+		w.checks = append(w.checks, c)
+		c.now()
+	}
+}
+
+// connectCheck looks into failed dials.
+var connectCheck = func() *Check {
+	c, err := NewCheck(Spec{Name: "connect", TCP: &TCP{}})
+	if err != nil {
+		panic("health: BUG: " + err.Error())
+	}
+	return c
+}()
+
+// ofCheck is what a check that is added says until it has spoken: nothing new.
+func (s State) ofCheck() State {
+	if s == Ready {
+		return Ready
+	}
+	return Unknown
+}
+
+// Confirm says that all of the target's checks have just passed, asked by someone else, as the gate of a swap: the
+// target is ready at once.
+func (m *Monitor) Confirm(id string) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	w := m.targets[id]
+	if w == nil || len(w.checks) == 0 {
+		return
+	}
+	w.checks = slices.DeleteFunc(w.checks, func(c *watch) bool {
+		if c.fleeting {
+			c.stop()
+		}
+		return c.fleeting
+	})
+	for _, c := range w.checks {
+		c.state, c.passes, c.fails = Ready, max(c.passes, w.plan.Rise), 0
+	}
+	m.settle(w)
 }
 
 func (w *watch) now() {
@@ -351,6 +413,10 @@ func (m *Monitor) note(ctx context.Context, w *watch, a Answer) (Plan, time.Dura
 		w.passes, w.fails = w.passes+1, 0
 		if w.passes >= plan.Rise {
 			w.state = Ready
+			if w.fleeting {
+				w.stop()
+				w.of.checks = slices.DeleteFunc(w.of.checks, func(o *watch) bool { return o == w })
+			}
 		}
 	case a.Pending: // no evidence; what was counted does not hold on either
 		w.passes, w.fails = 0, 0
@@ -407,8 +473,6 @@ func (m *Monitor) say(t Transition) {
 	switch {
 	case i < 0:
 		m.told = append(m.told, t)
-	case m.told[i].From == t.To:
-		m.told = slices.Delete(m.told, i, i+1)
 	default:
 		t.From = m.told[i].From
 		m.told[i] = t

@@ -29,6 +29,11 @@ type Spec struct {
 	Must   string        // "" or "advance": the value must grow
 	Within time.Duration // how long the value may stand still
 
+	// Reference is another check with a value: this one's may be at most Behind less than that. Nil: none. While
+	// the reference does not pass, nothing is known.
+	Reference *Check
+	Behind    float64
+
 	Secrets []string // further texts that no answer may show; passwords and credentials are known already
 }
 
@@ -101,7 +106,7 @@ func (e *SpecError) Error() string {
 // NewCheck builds a check. The error joins all mistakes, each a *SpecError.
 func NewCheck(s Spec) (*Check, error) {
 	s = s.clone()
-	c := &Check{spec: s, hide: hider(s.Secrets)}
+	c := &Check{spec: s, hide: hider(s.Secrets), turn: make(chan struct{}, 1)}
 	var errs []error
 	wrong := func(err error) {
 		if err != nil {
@@ -173,6 +178,14 @@ func (s *Spec) time() error {
 	switch {
 	case s.Timeout < 0:
 		return &SpecError{Key: "timeout", Text: s.Timeout.String() + ": want more than nothing"}
+	case s.Reference != nil && s.Value == "":
+		return &SpecError{Key: "within", Text: "of another check: needs a value"}
+	case s.Reference != nil && s.Reference.spec.Value == "":
+		return &SpecError{Key: "within", Text: s.Reference.Name() + " has no value to compare with"}
+	case s.Reference != nil && s.Reference.spec.Reference != nil:
+		return &SpecError{Key: "within", Text: s.Reference.Name() + " is itself within another check's value"}
+	case s.Reference != nil && s.Reference.spec.Address == "":
+		return &SpecError{Key: "within", Text: s.Reference.Name() + " has no address of its own: a value to compare with is asked for somewhere else"}
 	case s.Must == "" && s.Within != 0:
 		return &SpecError{Key: "within", Text: "without must: advance"}
 	case s.Must == "":
@@ -225,7 +238,15 @@ func copied[T any](p *T) *T {
 
 // Same tells whether both checks ask and judge the same, so that what one has seen holds for the other.
 func (c *Check) Same(d *Check) bool {
-	return c == d || c.probe != nil && reflect.DeepEqual(c.spec, d.spec)
+	if c == d || c.probe == nil {
+		return c == d
+	}
+	one, other := c.spec, d.spec
+	one.Reference, other.Reference = nil, nil
+	if (c.spec.Reference == nil) != (d.spec.Reference == nil) || c.spec.Reference != nil && !c.spec.Reference.Same(d.spec.Reference) {
+		return false
+	}
+	return reflect.DeepEqual(one, other)
 }
 
 // hider knows what no answer may show.

@@ -15,6 +15,7 @@ const (
 	Full                    // each server that could take it has max_connections: wait at the door
 	Refuse                  // the service is in maintenance: the door answers
 	NoServer                // no server is left to try
+	Down                    // no server is ready or answers, and the service's policy is to hold: wait at the door and ask again
 )
 
 // Claimer is one loop's hold on the Switch. All its methods must be called on that loop; none of them
@@ -45,6 +46,14 @@ type Claimed struct {
 // Claim chooses a server for one client of a service and counts the dial on it. key is the hash of the
 // client's address, for SourceHash.
 func (c *Claimer) Claim(svc *Service, key uint64, tried Tried) (Claimed, Verdict) {
+	got, verdict := c.claim(svc, key, tried)
+	if verdict == NoServer && svc.holdsWhenDown() {
+		verdict = Down
+	}
+	return got, verdict
+}
+
+func (c *Claimer) claim(svc *Service, key uint64, tried Tried) (Claimed, Verdict) {
 	switch {
 	case svc.Maintenance != nil:
 		return Claimed{}, Refuse
@@ -255,6 +264,7 @@ func (c *Claimer) Fail(srv *Server, why string) {
 	srv.cells[c.loop].dialing.Add(-1)
 	srv.cells[c.loop].failures.Add(1)
 	srv.lastError.Store(&why)
+	c.sw.suspect(srv)
 }
 
 // GiveUp ends a claim whose client went away while it was dialled for.
@@ -333,6 +343,17 @@ func (s *Service) WaitLimit() time.Duration {
 		return s.Hold.Wait
 	}
 	return s.Spec.Timeouts.Connect // waiting for a server that is full
+}
+
+// holdsWhenDown tells whether clients wait at the door while no server of the active pool is ready or answers.
+func (s *Service) holdsWhenDown() bool { return s.Spec.noneReady() == NoneReadyHold }
+
+// DownLimit is the longest a client waits for a server that answers, from when it came.
+func (s *Service) DownLimit() time.Duration {
+	if s.Hold != nil {
+		return s.Hold.Wait
+	}
+	return s.Spec.Hold.Timeout
 }
 
 // Tally is what loops counted on a service since the last change of its steering.

@@ -115,7 +115,7 @@ func (s *Switch) gate(ctx context.Context, ch Change, p *Planned) error {
 		}
 		if fails := s.unreachable(ctx, svc, svc.Pool(m.to)); fails != nil {
 			r := refuse(CodeGate, "%s not swapped to %s: 0 of %s ready: %s", m.service, m.to, plural(len(fails), "server"), strings.Join(fails, "; "))
-			return r.hint("start a server of %s/%s, then swap again; `--force` skips gates", m.service, m.to).holds(cur.still(svc))
+			return r.hint("`turnout probe %s/%s` shows each check's answers; `--force` skips gates", m.service, m.to).holds(cur.still(svc))
 		}
 	}
 	return nil
@@ -128,9 +128,13 @@ const askEvery = 20 * time.Millisecond
 // many costs no more than a pool of one as long as the first answers. It returns nil when one does, else why
 // each does not.
 func (s *Switch) unreachable(ctx context.Context, svc *Service, pool *Pool) []string {
-	ctx, cancel := context.WithTimeout(ctx, svc.Spec.Timeouts.Connect)
+	limit := svc.Spec.Timeouts.Connect
+	if h := svc.Spec.Health; h != nil {
+		limit = max(limit, h.Limit)
+	}
+	ctx, cancel := context.WithTimeout(ctx, limit)
 	defer cancel() // ends the probes still under way
-	answers := make(chan error, len(pool.ready))
+	answers := make(chan error, len(pool.willing))
 	ask := func(m *Member) {
 		err := s.opt.Probe(ctx, m.Server)
 		if err != nil {
@@ -139,10 +143,10 @@ func (s *Switch) unreachable(ctx context.Context, svc *Service, pool *Pool) []st
 		answers <- err
 	}
 	fails := []string{}
-	for asked := 0; len(fails) < len(pool.ready); {
+	for asked := 0; len(fails) < len(pool.willing); {
 		var slow <-chan time.Time
-		if asked < len(pool.ready) {
-			go ask(&pool.Members[pool.ready[asked]]) // ends with the dial or ctx
+		if asked < len(pool.willing) {
+			go ask(&pool.Members[pool.willing[asked]]) // ends with the dial or ctx
 			asked++
 			slow = time.After(askEvery)
 		}

@@ -233,7 +233,7 @@ func (p *Planned) swap(cur *Snapshot, ch *Change, now time.Time) ([]*Service, *R
 			}
 			continue
 		}
-		if len(dest.ready) == 0 && !ch.Force {
+		if len(dest.willing) == 0 && !ch.Force {
 			return nil, refuse(CodeGate, "%s not swapped to %s: none of its %s takes new work: all are drained or have weight 0", name, dest.Name, plural(len(dest.Members), "server")).
 				hint("`turnout ready %s/%s` makes them ready; `--force` skips this", name, dest.Name).holds(cur.still(svc))
 		}
@@ -353,11 +353,11 @@ func (p *Planned) members(cur *Snapshot, ch *Change) ([]*Service, *Refusal) {
 	}
 	next := *svc
 	next.Pools = slices.Clone(svc.Pools)
-	made := newPool(pool.Name, members)
+	made := newPool(pool.Name, members, svc.Spec)
 	next.Pools[slices.Index(svc.Pools, pool)] = made
 	if svc.Active == pool {
 		next.Active = made
-		if len(made.ready) == 0 && len(pool.ready) > 0 && !ch.Force {
+		if (len(made.willing) == 0 && len(pool.willing) > 0 || made.able() == 0 && pool.able() > 0) && !ch.Force {
 			return nil, refuse(CodeGate, "%s not done: it would leave %s, the active pool of %s, without a server for new clients", ch.Verb, pool.Name, svc.Spec.Name).
 				hint("`turnout swap %s POOL` first; or `turnout maintenance on %s`; `--force` does it all the same", svc.Spec.Name, svc.Spec.Name).holds(cur.still(svc))
 		}
@@ -488,7 +488,7 @@ func (p *Planned) reload(cur *Snapshot, ch *Change) (*Planned, error) {
 	mem.Revision = cur.Revision + 1
 	next := build(ch.Spec, mem, cur, cur.index.loops)
 	for _, svc := range next.Services {
-		if was := cur.Service(svc.Spec.Name); was != nil && len(svc.Active.ready) == 0 && len(was.Active.ready) > 0 && !ch.Force {
+		if was := cur.Service(svc.Spec.Name); was != nil && len(svc.Active.willing) == 0 && len(was.Active.willing) > 0 && !ch.Force {
 			return nil, refuse(CodeGate, "the file would leave %s, the active pool of %s, without a server for new clients: all are drained or have weight 0", svc.Active.Name, svc.Spec.Name).
 				hint("`turnout ready %s/%s` or `turnout swap %s POOL` first, then reload; `--force` does it all the same", svc.Spec.Name, svc.Active.Name, svc.Spec.Name).holds(cur.still(was))
 		}

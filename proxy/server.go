@@ -32,6 +32,7 @@ type Server struct {
 	limit sync.Mutex // makes "count, then claim" one act across loops, for servers with max_connections only
 
 	lastError atomic.Pointer[string] // of the last failed dial; cleared by a success
+	suspected atomic.Bool            // a failed dial was told and not looked into yet
 }
 
 // cell is what one loop counts on one server. Only that loop writes it; anyone may read.

@@ -42,13 +42,13 @@ func (s *Service) settle() {
 		return
 	}
 	if other := s.Pool(s.Split.Pool); other != nil && other != s.Active && len(other.ready) > 0 {
-		s.Serving = mixed(s.Active, other, s.Split.Permille)
+		s.Serving = mixed(s.Active, other, s.Split.Permille, s.Spec)
 	}
 }
 
 // mixed is one pool made of two, in which the servers of other have that share of all weight. So each way of
 // balancing, and the next server after a failed dial, work over a split as they do over a pool.
-func mixed(active, other *Pool, permille int) *Pool {
+func mixed(active, other *Pool, permille int, spec *ServiceSpec) *Pool {
 	a, b := active.weight(), other.weight()
 	if a == 0 {
 		return other // the active pool gives nothing: whatever takes new work is better than refusing it
@@ -65,7 +65,7 @@ func mixed(active, other *Pool, permille int) *Pool {
 	add(active, (1000-permille)*b)
 	add(other, permille*a)
 	shrink(members)
-	return newPool(active.Name+"+"+other.Name, members)
+	return newPool(active.Name+"+"+other.Name, members, spec)
 }
 
 // shrink makes weights small enough for one round; each that was more than 0 stays so.
@@ -97,8 +97,8 @@ func (p *Pool) weight() int {
 
 // readyNames names the servers that take new work.
 func (p *Pool) readyNames() []string {
-	out := make([]string, 0, len(p.ready))
-	for _, i := range p.ready {
+	out := make([]string, 0, len(p.willing))
+	for _, i := range p.willing {
 		out = append(out, p.Members[i].Name)
 	}
 	return out
@@ -157,7 +157,7 @@ func (p *Planned) split(cur *Snapshot, ch *Change, now time.Time) ([]*Service, *
 		return nil, refuse(CodeUsage, "100%% to %s is a swap", pool.Name).hint("`turnout swap %s %s`", name, pool.Name).holds(cur.still(svc))
 	case ch.Permille > 0 && svc.Spec.Exclusive:
 		return nil, refuse(CodeUsage, "%s is exclusive: a split would let two pools serve at once", name).holds(cur.still(svc))
-	case ch.Permille > 0 && len(pool.ready) == 0 && !ch.Force:
+	case ch.Permille > 0 && len(pool.willing) == 0 && !ch.Force:
 		return nil, refuse(CodeGate, "%s not split: none of %s's %s takes new work: all are drained or have weight 0", name, pool.Name, plural(len(pool.Members), "server")).
 			hint("`turnout ready %s/%s` makes them ready; `--force` skips this", name, pool.Name).holds(cur.still(svc))
 	case ch.Permille == 0 && (svc.Split == nil || svc.Split.Pool != pool.Name):
@@ -209,7 +209,7 @@ func (p *Planned) onlyServers(cur *Snapshot, svc *Service, pool *Pool, names []s
 				hint("`turnout weight %s/%s/%s 1` first", svc.Spec.Name, pool.Name, m.Name).holds(cur.still(svc))
 		}
 	}
-	return newPool(pool.Name, members), nil
+	return newPool(pool.Name, members, svc.Spec), nil
 }
 
 // place puts a pool that was made anew where the one of its name was.
@@ -272,7 +272,7 @@ func (p *Planned) keep(cur *Snapshot, ch *Change) ([]*Service, *Refusal) {
 // lacks says why the pool has no room for so many connections; "" when it has, or when nobody knows.
 func (p *Pool) lacks(connections int) string {
 	room := 0
-	for _, i := range p.ready {
+	for _, i := range p.willing {
 		if p.Members[i].Max == 0 {
 			return ""
 		}
@@ -385,8 +385,8 @@ func (s *Switch) askFirst(ctx context.Context, ch *Change) error {
 func (s *Switch) answerAll(ctx context.Context, svc *Service, pool *Pool, what string) *Refusal {
 	ctx, cancel := context.WithTimeout(ctx, svc.Spec.Timeouts.Connect)
 	defer cancel()
-	answers := make(chan string, len(pool.ready))
-	for _, i := range pool.ready {
+	answers := make(chan string, len(pool.willing))
+	for _, i := range pool.willing {
 		go func() { // ends with the probe or ctx
 			m := &pool.Members[i]
 			if err := s.opt.Probe(ctx, m.Server); err != nil {
@@ -397,7 +397,7 @@ func (s *Switch) answerAll(ctx context.Context, svc *Service, pool *Pool, what s
 		}()
 	}
 	var fails []string
-	for range pool.ready {
+	for range pool.willing {
 		if why := <-answers; why != "" {
 			fails = append(fails, why)
 		}
@@ -406,6 +406,6 @@ func (s *Switch) answerAll(ctx context.Context, svc *Service, pool *Pool, what s
 		return nil
 	}
 	slices.Sort(fails)
-	return refuse(CodeGate, "%s not %s: %d of %s not ready: %s", svc.Spec.Name, what, len(fails), plural(len(pool.ready), "server"), strings.Join(fails, "; ")).
+	return refuse(CodeGate, "%s not %s: %d of %s not ready: %s", svc.Spec.Name, what, len(fails), plural(len(pool.willing), "server"), strings.Join(fails, "; ")).
 		hint("start what does not answer, or leave it out; `--force` skips gates")
 }

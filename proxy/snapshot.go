@@ -114,7 +114,9 @@ type Pool struct {
 	// positions in Members. Built once a change, so that a claim is one look-up however many servers
 	// there are.
 	order   []uint16
-	ready   []uint16 // members that take new work
+	ready   []uint16 // members that new work is given to
+	willing []uint16 // members that an operator lets take new work, whatever their health
+	chosen  []bool   // of each member: it is in ready
 	uniform bool     // their weights are all the same
 	at      map[*Server]int
 }
@@ -125,20 +127,31 @@ type Member struct {
 	Weight  int  // 0..256
 	Max     int  // 0: no limit
 	Drained bool // sealed by `turnout drain`
+	Health  Health
 }
 
-// Gives tells whether the member may be given new work when its pool is active.
+// Gives tells whether operators let the member be given new work when its pool is active.
 func (m *Member) Gives() bool { return !m.Drained && m.Weight > 0 }
 
-// newPool makes a pool of members, with its round robin order.
-func newPool(name string, members []Member) *Pool {
-	p := &Pool{Name: name, Members: members, uniform: true, at: make(map[*Server]int, len(members))}
+// newPool makes a pool of members, with its round robin order. New work goes to those that are not down; when all
+// are, the service's policy says.
+func newPool(name string, members []Member, spec *ServiceSpec) *Pool {
+	p := &Pool{Name: name, Members: members, uniform: true, chosen: make([]bool, len(members)), at: make(map[*Server]int, len(members))}
 	for i := range members {
 		p.at[members[i].Server] = i
 		if members[i].Gives() {
-			p.ready = append(p.ready, uint16(i))
-			p.uniform = p.uniform && members[i].Weight == members[p.ready[0]].Weight
+			p.willing = append(p.willing, uint16(i))
+			if !members[i].Health.Down() {
+				p.ready = append(p.ready, uint16(i))
+			}
 		}
+	}
+	if len(p.ready) == 0 && spec.noneReady() == NoneReadyTry {
+		p.ready = p.willing
+	}
+	for _, i := range p.ready {
+		p.chosen[i] = true
+		p.uniform = p.uniform && members[i].Weight == members[p.ready[0]].Weight
 	}
 	p.order = smoothOrder(members, p.ready)
 	return p
@@ -185,7 +198,7 @@ func greatest(a, b int) int {
 // gives tells whether the pool gives new work to the server.
 func (p *Pool) gives(s *Server) bool {
 	i, ok := p.at[s]
-	return ok && p.Members[i].Gives()
+	return ok && p.chosen[i]
 }
 
 // Connections on all servers of the pool.
@@ -363,7 +376,7 @@ func buildService(sp *ServiceSpec, mem *ServiceMemory, was *Service, loops int) 
 		svc.Live = &Live{Name: sp.Name, cells: make([]serviceCell, loops)}
 	}
 	for i := range sp.Pools {
-		svc.Pools = append(svc.Pools, buildPool(sp.Name, &sp.Pools[i], mem, was, loops))
+		svc.Pools = append(svc.Pools, buildPool(sp, &sp.Pools[i], mem, was, loops))
 	}
 	svc.Active = svc.Pool(sp.Active)
 	if mem != nil {
@@ -390,23 +403,30 @@ func (s *Service) recall(mem *ServiceMemory) {
 	}
 }
 
-func buildPool(service string, sp *PoolSpec, mem *ServiceMemory, was *Service, loops int) *Pool {
-	var had map[string]*Server
+func buildPool(service *ServiceSpec, sp *PoolSpec, mem *ServiceMemory, was *Service, loops int) *Pool {
+	var had map[string]*Member
 	if was != nil {
 		if p := was.Pool(sp.Name); p != nil {
-			had = make(map[string]*Server, len(p.Members))
+			had = make(map[string]*Member, len(p.Members))
 			for i := range p.Members {
-				had[p.Members[i].Name] = p.Members[i].Server
+				had[p.Members[i].Name] = &p.Members[i]
 			}
 		}
 	}
 	members := make([]Member, len(sp.Servers))
 	for i, srv := range sp.Servers {
-		s := had[srv.Name]
-		if s == nil || s.Address != srv.Address {
-			s = newServer(service, sp.Name, srv, loops)
+		members[i] = Member{Weight: srv.Weight, Max: srv.MaxConnections}
+		if m := had[srv.Name]; m != nil && m.Address == srv.Address {
+			members[i].Server = m.Server
+			if service.Health != nil { // what is known of it holds until its checks have spoken again
+				members[i].Health = m.Health
+			}
+		} else {
+			members[i].Server = newServer(service.Name, sp.Name, srv, loops)
 		}
-		members[i] = Member{Server: s, Weight: srv.Weight, Max: srv.MaxConnections}
+		if service.Health != nil && members[i].Health.State == HealthUnchecked {
+			members[i].Health.State = HealthUnknown
+		}
 		if m := mem.server(sp.Name, srv.Name); m != nil {
 			members[i].Drained = m.Drained
 			if m.Weight != nil {
@@ -414,5 +434,5 @@ func buildPool(service string, sp *PoolSpec, mem *ServiceMemory, was *Service, l
 			}
 		}
 	}
-	return newPool(sp.Name, members)
+	return newPool(sp.Name, members, service)
 }

@@ -73,7 +73,8 @@ type ServiceSpec struct {
 	Hold          HoldSpec
 	ProxyProtocol ProxyProtocolSpec
 	Timeouts      TimeoutSpec
-	AccessLog     bool // one log line per ended connection
+	AccessLog     bool        // one log line per ended connection
+	Health        *HealthSpec // nil: servers are not watched
 }
 
 // PoolSpec declares a named set of servers.

@@ -68,7 +68,7 @@ type Options struct {
 type Switch struct {
 	// cur is the only thing a connection reads. Writers hold mu.
 	//
-	// Invariant: what cur points to is never written again, and revisions only grow. So two loads that
+	// Invariant: what cur points to is never written again, and revisions never fall. So two loads that
 	// give the same pointer had no change between them, which is what Claimer.Start relies on.
 	cur atomic.Pointer[Snapshot]
 
@@ -88,6 +88,8 @@ type Switch struct {
 	reloads       atomic.Uint64
 	journalErrors atomic.Uint64
 	tallies       tallies
+	healthTallies healthTallies
+	suspects      chan *Server
 }
 
 // tallies counts the outcomes of changes, for metrics.
@@ -101,7 +103,7 @@ type tallies struct {
 // New makes a Switch from what the file declares and what the journal remembers. The plane is opened with
 // Start.
 func New(spec *Spec, mem *Memory, opt Options) *Switch {
-	s := &Switch{opt: opt, busy: map[string]*Operation{}, drains: map[*drain]struct{}{}, timers: map[string]*time.Timer{}}
+	s := &Switch{opt: opt, suspects: make(chan *Server, 1024), busy: map[string]*Operation{}, drains: map[*drain]struct{}{}, timers: map[string]*time.Timer{}}
 	s.tallies = tallies{swaps: map[Outcome]uint64{}, overlap: map[string]time.Duration{}, lastSwap: map[string]time.Time{}}
 	if s.opt.Warn == nil {
 		s.opt.Warn = func(string, error) {}

@@ -15,6 +15,8 @@
 //	POST /v1/services/{service}/pools/{pool}/servers/{server}/drain|ready|weight   (WeightRequest for weight)
 //	POST /v1/freeze, /v1/unfreeze                       ChangeRequest   → Operation
 //	POST /v1/reload                                     ReloadRequest   → Operation
+//	GET  /v1/services/{service}/pools/{pool}/probe                  Probe   (asks all checks of its servers now)
+//	GET  /v1/services/{service}/pools/{pool}/servers/{server}/probe Probe
 //	GET  /v1/operations/{id}                            Operation         (?after=N&wait=10s: waits until it has more than N steps or has ended)
 //	POST /v1/operations/{id}/continue                   ContinueRequest → Operation
 //	GET  /v1/history                                    []Record          (?target=NAME&limit=N, newest last)
@@ -105,7 +107,8 @@ type Pool struct {
 // Server of a pool.
 type Server struct {
 	Address        string    `json:"address"`
-	State          string    `json:"state"` // ready | draining | drained
+	State          string    `json:"state"`            // ready | failing | waiting | unknown | draining | drained | maintenance
+	Health         *Health   `json:"health,omitempty"` // of servers that are watched
 	Weight         int       `json:"weight"`
 	MaxConnections int       `json:"max_connections,omitempty"`
 	Connections    int       `json:"connections"`
@@ -116,6 +119,43 @@ type Server struct {
 	BytesToServer  uint64    `json:"bytes_to_server"`
 	BytesToClient  uint64    `json:"bytes_to_client"`
 	LastStart      time.Time `json:"last_start,omitzero"`
+}
+
+// Health is what the checks of a server have come to.
+type Health struct {
+	State   string    `json:"state"` // unknown | ready | failing (was ready) | waiting (never was)
+	Since   time.Time `json:"since,omitzero"`
+	Check   string    `json:"check,omitempty"`  // that fails
+	Reason  string    `json:"reason,omitempty"` // why, in words
+	Answers []Answer  `json:"answers,omitempty"`
+}
+
+// Answer is what came of asking one check once.
+type Answer struct {
+	Check   string    `json:"check"`
+	Kind    string    `json:"kind,omitempty"`
+	OK      bool      `json:"ok"`
+	Pending bool      `json:"pending,omitempty"` // neither yes nor no: not enough is known yet
+	Reason  string    `json:"reason,omitempty"`  // why not
+	Status  string    `json:"status,omitempty"`  // 200 OK, master, exit 1, SERVING
+	Value   any       `json:"value,omitempty"`   // of the check's value
+	Body    string    `json:"body,omitempty"`    // the beginning of what was answered
+	Took    Duration  `json:"took"`
+	At      time.Time `json:"at"`
+}
+
+// Probe is what the servers of a pool answered, asked just now.
+type Probe struct {
+	Service string                  `json:"service"`
+	Pool    string                  `json:"pool"`
+	Servers map[string]ProbedServer `json:"servers"`
+}
+
+// ProbedServer is what one of them answered.
+type ProbedServer struct {
+	Address string   `json:"address"`
+	OK      bool     `json:"ok"` // all checks passed
+	Answers []Answer `json:"answers"`
 }
 
 // ChangeRequest is what every change carries.

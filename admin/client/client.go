@@ -120,6 +120,11 @@ func (c *Client) Weight(ctx context.Context, service, pool, server string, req a
 	return c.change(ctx, member(service, pool, server, "weight"), req)
 }
 
+// Probe asks all checks of a server, or of each of a pool when server is "", now.
+func (c *Client) Probe(ctx context.Context, service, pool, server string) (*api.Probe, error) {
+	return get[api.Probe](ctx, c, member(service, pool, server, "probe"), nil)
+}
+
 // Freeze refuses all changes until Unfreeze.
 func (c *Client) Freeze(ctx context.Context, req api.ChangeRequest) (*api.Operation, error) {
 	return c.change(ctx, path("freeze"), req)

@@ -21,7 +21,7 @@ import (
 	"github.com/turnout-proxy/turnout/admin/api"
 	"github.com/turnout-proxy/turnout/config"
 	"github.com/turnout-proxy/turnout/config/journal"
-	"github.com/turnout-proxy/turnout/health"
+	"github.com/turnout-proxy/turnout/health/rounds"
 	"github.com/turnout-proxy/turnout/proxy"
 	"github.com/turnout-proxy/turnout/proxy/front"
 	"github.com/turnout-proxy/turnout/proxy/listen"
@@ -83,6 +83,7 @@ type serving struct {
 	sw      *proxy.Switch
 	front   *front.Front
 	admin   *admin.Server
+	rounds  *rounds.Rounds
 }
 
 // serve runs a door: load the file, lock and replay the journal, build the switch, start the loops, open the
@@ -170,9 +171,15 @@ func (s *serving) open(loops int) (err error) {
 	}
 	s.sw = proxy.New(cfg.Spec(), mem, proxy.Options{
 		Loops: loops, Journal: s.journal,
-		Probe: func(ctx context.Context, srv *proxy.Server) error { return health.Dial(ctx, srv.Address) },
+		Probe: func(ctx context.Context, srv *proxy.Server) error { return s.rounds.Probe(ctx, srv) },
 		Warn:  func(msg string, err error) { s.log.Warn(msg, zap.Error(err)) },
 	})
+	s.rounds = rounds.New(s.sw, s.log)
+	defer func() {
+		if err != nil {
+			s.rounds.Close()
+		}
+	}()
 	s.front, err = front.New(front.Options{Switch: s.sw, Loops: loops, Log: s.log})
 	if err != nil {
 		return err
@@ -187,10 +194,11 @@ func (s *serving) open(loops int) (err error) {
 	if err := s.sw.Start(s.front, s.fileInWords(cfg)); err != nil {
 		return err
 	}
+	s.rounds.Set(cfg.Checks())
 	s.admin = admin.New(admin.Options{
 		Switch: s.sw, Reload: s.reload, History: s.journal.History,
 		Roles:       func() config.Roles { return s.cfg.Load().Admin.Roles },
-		ListenAddrs: s.front.Addr,
+		ListenAddrs: s.front.Addr, Probe: s.probe, Answers: s.answers,
 		Version:     thisVersion(), Started: started, ConfigPath: s.path, Log: s.log.Named("admin"),
 	})
 	if err := s.openAdmin(cfg); err != nil {
@@ -257,6 +265,7 @@ func (s *serving) reload(plan bool) (*admin.Reloading, error) {
 				s.log.Warn("not in force before a restart", zap.String("change", line))
 			}
 			s.cfg.Store(next)
+			s.rounds.Set(next.Checks())
 			setLevel(s.lvl, next.Log.Level)
 		},
 	}, nil
@@ -316,6 +325,7 @@ func (s *serving) stop(sig os.Signal, drain time.Duration, signals <-chan os.Sig
 	s.notify(listen.Stopping, fmt.Sprintf("EXTEND_TIMEOUT_USEC=%d", (drain+10*time.Second).Microseconds()))
 	s.admin.SetPhase(admin.Stopping)
 	s.sw.Stop(sig.String())
+	s.rounds.Close()
 	s.front.CloseListeners()
 	ctx, cancel := context.WithTimeout(context.Background(), drain)
 	defer cancel()

@@ -182,6 +182,9 @@ func serviceState(s api.Service) cell {
 	case s.HeldUntil != nil:
 		state += " (" + left(s.HeldUntil) + " left)"
 	}
+	if ready, watched := readyOf(s.Pools[s.Active]); ready < watched && s.State == "serving" {
+		state += fmt.Sprintf(", %d of %d ready", ready, watched)
+	}
 	return stateCell(state)
 }
 
@@ -210,7 +213,24 @@ func poolNote(p api.Pool) string {
 	case p.State != "standby" && p.State != "active":
 		return " (" + p.State + ")"
 	}
+	if ready, watched := readyOf(p); watched > 0 && ready < watched {
+		return fmt.Sprintf(" (%d of %d ready)", ready, watched)
+	}
 	return ""
+}
+
+// readyOf counts the servers of a pool that are watched and those that are ready.
+func readyOf(p api.Pool) (ready, watched int) {
+	for _, sv := range p.Servers {
+		if sv.Health == nil {
+			continue
+		}
+		watched++
+		if sv.Health.State == "ready" {
+			ready++
+		}
+	}
+	return ready, watched
 }
 
 func (c *cli) serviceDetails(name string, st *api.Status) {
@@ -243,7 +263,32 @@ func (c *cli) serviceDetails(name string, st *api.Status) {
 				text(instant(&sv.LastStart, "-")), text(sv.LastDialError)})
 		}
 	}
+	defer c.whyNotReady(s)
 	c.table([]string{"POOL", "STATE", "SERVER", "ADDRESS", "STATE", "WEIGHT", "CONNS", "TOTAL", "FAILED", "LAST START", "LAST ERROR"}, rows)
+}
+
+// whyNotReady says of each server that is not ready since when and why.
+func (c *cli) whyNotReady(s api.Service) {
+	for _, pool := range sortedKeys(s.Pools) {
+		for _, name := range sortedKeys(s.Pools[pool].Servers) {
+			h := s.Pools[pool].Servers[name].Health
+			if h == nil || h.State == "ready" {
+				continue
+			}
+			why := ""
+			switch {
+			case h.Check != "":
+				why = ": " + h.Check + ": " + h.Reason
+			case h.State == "unknown":
+				why = ": its checks have not been asked often enough yet"
+			}
+			if h.Since.IsZero() {
+				c.printf("%s/%s %s%s", pool, name, h.State, why)
+				continue
+			}
+			c.printf("%s/%s %s since %s (%s)%s", pool, name, h.State, h.Since.Local().Format(time.TimeOnly), since(h.Since), why)
+		}
+	}
 }
 
 // watch shows the status whenever something happens and each second, until it is told to stop. A door that

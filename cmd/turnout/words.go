@@ -124,9 +124,9 @@ func stateCell(state string) cell {
 	switch strings.Fields(state + " ?")[0] {
 	case "serving", "active", "ready", "done":
 		return cell{state, green}
-	case "draining", "held", "handover", "maintenance", "cut", "superseded", "running", "interrupted":
+	case "draining", "waiting", "held", "handover", "maintenance", "cut", "superseded", "running", "interrupted":
 		return cell{state, yellow}
-	case "failed", "refused":
+	case "failed", "refused", "failing", "no":
 		return cell{state, red}
 	case "standby", "drained":
 		return cell{state, faint}

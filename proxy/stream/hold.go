@@ -16,6 +16,9 @@ const (
 	// fullRetry is how often a client that waits for a server with max_connections asks again; a
 	// connection that ends on the same loop lets one in sooner.
 	fullRetry = 10 * time.Millisecond
+	// downRetry is how often the first of those that wait for a server that answers dials one. A change of
+	// the servers' health lets them in sooner.
+	downRetry = 50 * time.Millisecond
 )
 
 // queue is where the clients of one service wait on this loop, first come first served.
@@ -25,6 +28,10 @@ type queue struct {
 	head, tail uint32
 	length     int
 	pouring    int // let in, and still being dialled for
+	// down says that dials have failed and no server was left: one client at a time tries, until one gets
+	// through or the snapshot is another one than seen.
+	down bool
+	seen *proxy.Snapshot
 }
 
 // line joins the queues that one service has on different loops: each loop says here since when its first client
@@ -92,6 +99,12 @@ func (w *worker) mustQueue(svc *proxy.Service) bool {
 	return n > 0 && n < svc.Spec.Hold.Max && svc.Hold == nil && svc.Maintenance == nil && limited(svc)
 }
 
+// queueDown tells whether a new client has to wait because no server answers those that wait already.
+func (w *worker) queueDown(svc *proxy.Service) bool {
+	qi, ok := w.queueOf[svc.Live]
+	return ok && w.queues[qi].down && w.queues[qi].head != none && svc.Hold == nil && svc.Maintenance == nil
+}
+
 // roomAt lets in the client that has waited longest for servers that were full, now that a connection has ended.
 func (w *worker) roomAt(listener int) {
 	svc := w.sw.Current().At(listener)
@@ -146,8 +159,12 @@ func (w *worker) hold(slot uint32, c *conn, svc *proxy.Service, why proxy.Verdic
 	q.length++
 	w.showHead(q)
 	c.until = w.loop.Now() + int64(svc.WaitLimit())
+	if why == proxy.Down { // it may come here several times, so its time runs from when it came to the door
+		c.until, c.tried = c.began+int64(svc.DownLimit()), 0
+		q.down, q.seen = true, w.sw.Current()
+	}
 	w.timers.Set(slot, c.until)
-	if why == proxy.Full {
+	if why == proxy.Full || why == proxy.Down && q.head == slot {
 		w.askAgain(qi)
 	}
 	if c.flags&watched == 0 {
@@ -159,8 +176,11 @@ func (w *worker) hold(slot uint32, c *conn, svc *proxy.Service, why proxy.Verdic
 
 // askAgain has the first of a queue look again soon whether a server has room.
 func (w *worker) askAgain(qi int32) {
-	head := w.queues[qi].head
-	w.timers.Set(head, min(w.conns.Get(head).until, w.loop.Now()+int64(fullRetry)))
+	head, retry := w.queues[qi].head, fullRetry
+	if w.queues[qi].down {
+		retry = downRetry
+	}
+	w.timers.Set(head, min(w.conns.Get(head).until, w.loop.Now()+int64(retry)))
 }
 
 // unhold takes a client out of its queue.
@@ -226,7 +246,8 @@ func (w *worker) waited(slot uint32, c *conn) {
 // point, after TakeBack.
 func (w *worker) Release() {
 	for i := range w.queues {
-		if w.queues[i].live != nil {
+		if q := &w.queues[i]; q.live != nil {
+			q.down = q.down && q.seen == w.sw.Current()
 			w.admit(int32(i))
 		}
 	}
@@ -235,7 +256,7 @@ func (w *worker) Release() {
 // admit lets in the first of a queue, as long as their service takes them and at most pourWidth are being
 // dialled for; each that has been dialled for lets in the next one.
 func (w *worker) admit(qi int32) {
-	for w.queues[qi].head != none && w.queues[qi].pouring < pourWidth {
+	for w.queues[qi].head != none && w.queues[qi].pouring < w.queues[qi].width() {
 		slot := w.queues[qi].head
 		c := w.conns.Get(slot)
 		snap := w.sw.Current()
@@ -251,7 +272,7 @@ func (w *worker) admit(qi int32) {
 		switch verdict {
 		case proxy.Wait: // held, or held again
 			return
-		case proxy.Full:
+		case proxy.Full, proxy.Down:
 			w.askAgain(qi)
 			return
 		}
@@ -269,6 +290,14 @@ func (w *worker) admit(qi int32) {
 	}
 }
 
+// width is how many clients may be dialled for at once.
+func (q *queue) width() int {
+	if q.down {
+		return 1
+	}
+	return pourWidth
+}
+
 // poured ends a client's part in the pouring of its queue, and lets in the next one.
 func (w *worker) poured(c *conn) {
 	if c.flags&pouring == 0 {
@@ -279,7 +308,11 @@ func (w *worker) poured(c *conn) {
 	c.queue = -1
 	w.queues[qi].pouring--
 	w.showHead(&w.queues[qi])
-	if w.queues[qi].head != none {
+	switch {
+	case w.queues[qi].head == none:
+	case w.queues[qi].down:
+		w.askAgain(qi)
+	default:
 		w.loop.Post(func() { w.admit(qi) })
 	}
 }

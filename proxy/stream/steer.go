@@ -28,6 +28,11 @@ func (w *worker) steer(slot uint32, c *conn) {
 			w.hold(slot, c, svc, proxy.Full)
 			return
 		}
+		if c.rev == 0 && w.queueDown(svc) {
+			c.rev = snap.Revision
+			w.hold(slot, c, svc, proxy.Down)
+			return
+		}
 		if c.rev != snap.Revision {
 			c.rev, c.tried = snap.Revision, 0 // another snapshot, another pool: positions mean other servers
 		}
@@ -38,7 +43,7 @@ func (w *worker) steer(slot uint32, c *conn) {
 			if w.dial(slot, c, svc, got.Server) {
 				return
 			}
-		case proxy.Wait, proxy.Full:
+		case proxy.Wait, proxy.Full, proxy.Down:
 			w.hold(slot, c, svc, verdict)
 			return
 		case proxy.Refuse:
@@ -236,6 +241,9 @@ func (w *worker) connected(slot uint32, c *conn, registered bool) {
 	c.lastSide = server
 	svc := w.sw.Current().At(int(c.listener))
 	w.rest(slot, c, svc)
+	if c.flags&pouring != 0 {
+		w.queues[c.queue].down = false // a server answers
+	}
 	w.poured(c)
 	if !registered && w.loop.Add(int(c.fd[server]), w.token(slot, server)) != nil {
 		w.end(slot, c, endStarved)

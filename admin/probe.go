@@ -1,0 +1,75 @@
+package admin
+
+import (
+	"context"
+	"fmt"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/turnout-proxy/turnout/admin/api"
+	"github.com/turnout-proxy/turnout/proxy"
+)
+
+// probeLimit bounds one asking of a pool.
+const probeLimit = time.Minute
+
+// getProbe asks the checks of a pool's servers, or of one, now, all side by side.
+func (s *Server) getProbe(c *call) (any, error) {
+	members, err := s.members(c.path("target"), c.path("pool"), c.path("server"))
+	if err != nil {
+		return nil, err
+	}
+	ctx, cancel := context.WithTimeout(c.ctx, probeLimit)
+	defer cancel()
+	out := &api.Probe{Service: c.path("target"), Pool: c.path("pool"), Servers: map[string]api.ProbedServer{}}
+	var mu sync.Mutex
+	var asked sync.WaitGroup
+	for _, m := range members {
+		asked.Go(func() { // ends with ctx
+			answers := s.opt.Probe(ctx, m.Server)
+			mu.Lock()
+			defer mu.Unlock()
+			out.Servers[m.Name] = probed(m, answers)
+		})
+	}
+	asked.Wait()
+	return out, nil
+}
+
+func probed(m *proxy.Member, answers []api.Answer) api.ProbedServer {
+	p := api.ProbedServer{Address: m.Address, OK: true, Answers: answers}
+	for i := range answers {
+		p.OK = p.OK && answers[i].OK
+	}
+	return p
+}
+
+// members finds those of a pool, or one of them.
+func (s *Server) members(service, pool, server string) ([]*proxy.Member, error) {
+	notFound := func(format string, args ...any) error {
+		return &api.Error{Code: api.CodeNotFound, Message: fmt.Sprintf(format, args...), Hint: "`turnout status` shows what there is"}
+	}
+	svc := s.opt.Switch.Current().Service(service)
+	if svc == nil {
+		return nil, notFound("no service is named %q", service)
+	}
+	p := svc.Pool(pool)
+	if p == nil {
+		var names []string
+		for _, other := range svc.Pools {
+			names = append(names, other.Name)
+		}
+		return nil, notFound("%s has no pool %q; pools: %s", service, pool, strings.Join(names, ", "))
+	}
+	var found []*proxy.Member
+	for i := range p.Members {
+		if server == "" || p.Members[i].Name == server {
+			found = append(found, &p.Members[i])
+		}
+	}
+	if len(found) == 0 {
+		return nil, notFound("%s/%s has no server %q", service, pool, server)
+	}
+	return found, nil
+}
