@@ -199,7 +199,7 @@ func (s *serving) open(loops int) (err error) {
 		Switch: s.sw, Reload: s.reload, History: s.journal.History,
 		Roles:       func() config.Roles { return s.cfg.Load().Admin.Roles },
 		ListenAddrs: s.front.Addr, Probe: s.probe, Answers: s.answers,
-		Version:     thisVersion(), Started: started, ConfigPath: s.path, Log: s.log.Named("admin"),
+		Version: thisVersion(), Started: started, ConfigPath: s.path, Log: s.log.Named("admin"),
 	})
 	if err := s.openAdmin(cfg); err != nil {
 		_ = s.admin.Close(context.Background())
