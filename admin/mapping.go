@@ -62,7 +62,7 @@ type picture struct {
 	retired  []*proxy.Server
 	underWay map[string]proxy.OperationView
 	listen   map[string][]string // service → bound addresses
-	answers  func(*proxy.Server) []api.Answer
+	health   func(*proxy.Server) *api.Health
 }
 
 func (p *picture) services() map[string]api.Service {
@@ -190,8 +190,10 @@ func (p *picture) server(m *proxy.Member, active, maintenance bool) api.Server {
 	}
 	if h := m.Health; h.State != proxy.HealthUnchecked {
 		out.Health = &api.Health{State: h.State.String(), Since: h.Since, Check: h.Check, Reason: h.Reason}
-		if p.answers != nil {
-			out.Health.Answers = p.answers(m.Server)
+		if p.health != nil {
+			if live := p.health(m.Server); live != nil && live.State == out.Health.State {
+				out.Health = live
+			}
 		}
 	}
 	return out

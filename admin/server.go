@@ -34,8 +34,9 @@ type Options struct {
 	ListenAddrs func(slot int) string
 	// Probe asks all checks of a server now. May be nil when no route needs it.
 	Probe func(ctx context.Context, srv *proxy.Server) []api.Answer
-	// Answers are the latest ones that the watching of a server had; nil when it is not watched. May be nil.
-	Answers func(srv *proxy.Server) []api.Answer
+	// Health is what the watching of a server found last, whose reason may be newer than the snapshot's; nil when it
+	// is not watched. May be nil.
+	Health func(srv *proxy.Server) *api.Health
 	// Drift adds lines to the status' drift, which else compares the file read last with what the journal
 	// remembers. May be nil.
 	Drift func() []string

@@ -277,3 +277,76 @@ func TestProgress_SaysStandsFellAndNotYet(t *testing.T) {
 		t.Error("one behind is fresh")
 	}
 }
+
+func TestMonitor_AFailedDialIsLookedIntoAtOnce(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f, h := &fake{}, &told{}
+		m := NewMonitor(h.tell)
+		defer m.Close()
+		port := &fake{err: errors.New("connect: connection refused")}
+		was := connectCheck
+		connectCheck = port.check("connect", Spec{})
+		defer func() { connectCheck = was }()
+		m.Put("a", Plan{Checks: []*Check{f.check("role", Spec{})}, Interval: time.Hour, Fast: 100 * time.Millisecond, Rise: 1})
+		time.Sleep(time.Second)
+		h.want(t, "a unknown>ready  ")
+		m.Suspect("a")
+		time.Sleep(50 * time.Millisecond)
+		h.want(t) // one failure is no fall
+		time.Sleep(250 * time.Millisecond)
+		h.want(t, "a ready>failing connect connect: connection refused")
+		port.set(nil, false)
+		time.Sleep(time.Hour + time.Second)
+		h.want(t, "a failing>ready  ")
+		if r, _ := m.Get("a"); len(r.Checks) != 1 {
+			t.Errorf("it goes on asking: %+v", r.Checks)
+		}
+	})
+}
+
+func TestMonitor_WhatAGateHasSeenPassIsReadyAtOnce(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f, h := &fake{err: errors.New("lock is held")}, &told{}
+		m := NewMonitor(h.tell)
+		defer m.Close()
+		m.Put("a", Plan{Checks: []*Check{f.check("up", Spec{})}, Rise: 5})
+		time.Sleep(10 * time.Second)
+		h.want(t, "a unknown>waiting up lock is held")
+		f.set(nil, false)
+		m.Confirm("a")
+		h.want(t, "a waiting>ready  ")
+		f.set(errors.New("gone"), false)
+		time.Sleep(10 * time.Second)
+		h.want(t, "a ready>failing up gone")
+	})
+}
+
+func TestCheck_IsFreshAgainstAnotherOne(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		mine, other := &fake{value: 100}, &fake{value: 103}
+		ref := other.check("head", Spec{Value: "body.n", Address: "10.0.0.1:1"})
+		ref.turn = make(chan struct{}, 1)
+		c := mine.check("fresh", Spec{Value: "body.n", Reference: ref, Behind: 3})
+		if a := c.Run(t.Context(), Target{}); !a.OK {
+			t.Errorf("three behind: %+v", a)
+		}
+		other.mu.Lock()
+		other.value = 104
+		other.mu.Unlock()
+		time.Sleep(time.Second)
+		if a := c.Run(t.Context(), Target{}); a.OK || a.Reason != "100 is 4 behind 104, want at most 3" {
+			t.Errorf("four behind: %+v", a)
+		}
+		for range 10 {
+			c.Run(t.Context(), Target{})
+		}
+		if n := len(other.times()); n != 2 {
+			t.Errorf("the reference was asked %d times", n)
+		}
+		other.set(errors.New("connection refused"), false)
+		time.Sleep(time.Second)
+		if a := c.Run(t.Context(), Target{}); a.OK || !a.Pending || a.Reason != "nothing to compare with: head: connection refused" {
+			t.Errorf("no reference: %+v", a)
+		}
+	})
+}

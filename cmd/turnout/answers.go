@@ -23,17 +23,20 @@ func (s *serving) probe(ctx context.Context, srv *proxy.Server) []api.Answer {
 	return out
 }
 
-// answers are the latest ones of the monitor; without what was answered, which a status has no room for.
-func (s *serving) answers(srv *proxy.Server) []api.Answer {
-	report, _ := s.rounds.Report(srv.Service, srv.Pool, srv.Name)
-	var out []api.Answer
+// health is what the monitor knows; without what was answered, which a status has no room for.
+func (s *serving) health(srv *proxy.Server) *api.Health {
+	report, known := s.rounds.Report(srv.Service, srv.Pool, srv.Name)
+	if !known {
+		return nil
+	}
+	out := &api.Health{State: report.State.String(), Since: report.Since, Check: report.Check, Reason: report.Reason}
 	for _, c := range report.Checks {
 		if len(c.Last) == 0 {
 			continue
 		}
 		a := answer(c.Last[len(c.Last)-1])
 		a.Kind, a.Body = c.Kind, ""
-		out = append(out, a)
+		out.Answers = append(out.Answers, a)
 	}
 	return out
 }

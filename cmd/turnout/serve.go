@@ -198,7 +198,7 @@ func (s *serving) open(loops int) (err error) {
 	s.admin = admin.New(admin.Options{
 		Switch: s.sw, Reload: s.reload, History: s.journal.History,
 		Roles:       func() config.Roles { return s.cfg.Load().Admin.Roles },
-		ListenAddrs: s.front.Addr, Probe: s.probe, Answers: s.answers,
+		ListenAddrs: s.front.Addr, Probe: s.probe, Health: s.health,
 		Version: thisVersion(), Started: started, ConfigPath: s.path, Log: s.log.Named("admin"),
 	})
 	if err := s.openAdmin(cfg); err != nil {
