@@ -176,6 +176,7 @@ func (w *worker) connected(us uint32, u *upstream, registered bool) {
 		w.giveUp(slot, c, answerStarved)
 		return
 	}
+	w.through(c)
 	w.poured(c)
 	buf, n := w.again(slot, c)
 	if !w.sendOn(slot, c, us, buf, n) {

@@ -13,6 +13,9 @@ const (
 	// fullRetry is how often a request that waits for a server with max_connections asks again; one that ends on the
 	// same loop lets one in sooner.
 	fullRetry = 10 * time.Millisecond
+	// downRetry is how often the first of those that wait for a server that answers dials one. A change of the
+	// servers' health lets them in sooner.
+	downRetry = 50 * time.Millisecond
 )
 
 // queue is where the requests of one service wait on this loop, first come first served.
@@ -22,6 +25,10 @@ type queue struct {
 	head, tail uint32
 	length     int
 	pouring    int // let in, and still being dialled for
+	// down says that dials have failed and no server was left: one request at a time tries, until one gets
+	// through or the snapshot is another one than seen.
+	down bool
+	seen *proxy.Snapshot
 }
 
 // line joins the queues that one service has on different loops: each loop says here since when its first request
@@ -88,6 +95,12 @@ func (w *worker) mustQueue(svc *proxy.Service) bool {
 	return n > 0 && n < svc.Spec.Hold.Max && svc.Hold == nil && svc.Maintenance == nil && limited(svc)
 }
 
+// queueDown tells whether a new request has to wait because no server answers those that wait already.
+func (w *worker) queueDown(svc *proxy.Service) bool {
+	qi, ok := w.queueOf[svc.Live]
+	return ok && w.queues[qi].down && w.queues[qi].head != none && svc.Hold == nil && svc.Maintenance == nil
+}
+
 // roomAt lets in the request that has waited longest for servers that were full, now that one has ended.
 func (w *worker) roomAt(svc *proxy.Service) {
 	if svc == nil || svc.Hold != nil || svc.Held() == 0 || !limited(svc) {
@@ -143,8 +156,12 @@ func (w *worker) hold(slot uint32, c *client, svc *proxy.Service, why proxy.Verd
 	q.length++
 	w.showHead(q)
 	c.waited = w.loop.Now() + int64(svc.WaitLimit())
+	if why == proxy.Down { // it may come here several times, so its time runs from when it came to the door
+		c.waited, c.tried = c.began+int64(svc.DownLimit()), 0
+		q.down, q.seen = true, w.sw.Current()
+	}
 	w.deadline(slot, c, c.waited)
-	if why == proxy.Full {
+	if why == proxy.Full || why == proxy.Down && q.head == slot {
 		w.askAgain(qi)
 	}
 }
@@ -152,8 +169,11 @@ func (w *worker) hold(slot uint32, c *client, svc *proxy.Service, why proxy.Verd
 // askAgain has the first of a queue look again soon whether a server has room.
 func (w *worker) askAgain(qi int32) {
 	head := w.queues[qi].head
-	c := w.clients.Get(head)
-	w.deadline(head, c, min(c.waited, w.loop.Now()+int64(fullRetry)))
+	c, retry := w.clients.Get(head), fullRetry
+	if w.queues[qi].down {
+		retry = downRetry
+	}
+	w.deadline(head, c, min(c.waited, w.loop.Now()+int64(retry)))
 }
 
 // unhold takes a request out of its queue.
@@ -204,7 +224,8 @@ func (w *worker) waitedEnough(slot uint32, c *client) {
 // Release implements front.Worker: it lets in the requests of queues whose services are not held any more.
 func (w *worker) Release() {
 	for i := range w.queues {
-		if w.queues[i].live != nil {
+		if q := &w.queues[i]; q.live != nil {
+			q.down = q.down && q.seen == w.sw.Current()
 			w.admit(int32(i))
 		}
 	}
@@ -213,7 +234,7 @@ func (w *worker) Release() {
 // admit lets in the first of a queue, as long as their service takes them and at most pourWidth are being dialled for;
 // each that has been dialled for lets in the next one.
 func (w *worker) admit(qi int32) {
-	for w.queues[qi].head != none && w.queues[qi].pouring < pourWidth {
+	for w.queues[qi].head != none && w.queues[qi].pouring < w.queues[qi].width() {
 		slot := w.queues[qi].head
 		c := w.clients.Get(slot)
 		snap := w.sw.Current()
@@ -229,7 +250,7 @@ func (w *worker) admit(qi int32) {
 		switch verdict {
 		case proxy.Wait: // held, or held again
 			return
-		case proxy.Full:
+		case proxy.Full, proxy.Down:
 			w.askAgain(qi)
 			return
 		}
@@ -245,6 +266,14 @@ func (w *worker) admit(qi int32) {
 	}
 }
 
+// width is how many requests may be dialled for at once.
+func (q *queue) width() int {
+	if q.down {
+		return 1
+	}
+	return pourWidth
+}
+
 // poured ends a request's part in the pouring of its queue, and lets in the next one.
 func (w *worker) poured(c *client) {
 	if c.flags&pouring == 0 {
@@ -255,7 +284,18 @@ func (w *worker) poured(c *client) {
 	c.queue = -1
 	w.queues[qi].pouring--
 	w.showHead(&w.queues[qi])
-	if w.queues[qi].head != none {
+	switch {
+	case w.queues[qi].head == none:
+	case w.queues[qi].down:
+		w.askAgain(qi)
+	default:
 		w.loop.Post(func() { w.admit(qi) })
+	}
+}
+
+// through says that a server answers: those that wait for one are let in.
+func (w *worker) through(c *client) {
+	if c.flags&pouring != 0 {
+		w.queues[c.queue].down = false
 	}
 }

@@ -25,6 +25,11 @@ func (w *worker) steer(slot uint32, c *client, buf []byte, n int) {
 			w.hold(slot, c, svc, proxy.Full, buf)
 			return
 		}
+		if c.rev == 0 && w.queueDown(svc) {
+			c.rev = snap.Revision
+			w.hold(slot, c, svc, proxy.Down, buf)
+			return
+		}
 		if c.rev != snap.Revision {
 			c.rev, c.tried = snap.Revision, 0 // other pools: positions mean other servers
 		}
@@ -34,7 +39,7 @@ func (w *worker) steer(slot uint32, c *client, buf []byte, n int) {
 			if w.lead(slot, c, svc, got, buf, n) {
 				return
 			}
-		case proxy.Wait, proxy.Full:
+		case proxy.Wait, proxy.Full, proxy.Down:
 			w.hold(slot, c, svc, verdict, buf)
 			return
 		default:
@@ -55,6 +60,7 @@ func (w *worker) lead(slot uint32, c *client, svc *proxy.Service, got proxy.Clai
 			w.putBack(us)
 			return false
 		}
+		w.through(c)
 		w.poured(c)
 		return w.sendOn(slot, c, us, buf, n)
 	}
