@@ -3,6 +3,7 @@ package admin
 import (
 	"fmt"
 	"math"
+	"strings"
 	"time"
 
 	"go.uber.org/zap"
@@ -121,6 +122,31 @@ func (s *Server) postFreeze(c *call, req *api.ChangeRequest) (any, error) {
 
 func (s *Server) postUnfreeze(c *call, req *api.ChangeRequest) (any, error) {
 	return s.change(c, req, proxy.Change{Verb: proxy.VerbUnfreeze})
+}
+
+// maxNote bounds what one note adds to the journal.
+const maxNote = 2000
+
+func (s *Server) postNote(c *call, req *api.NoteRequest) (any, error) {
+	if req.Text == "" {
+		return nil, usage("text is missing: what was done")
+	}
+	if req.Text = cut(req.Text, maxNote); req.Outcome == "" {
+		req.Outcome = string(proxy.OutcomeDone)
+	}
+	req.Target, req.Outcome = cut(req.Target, 200), cut(req.Outcome, 40)
+	if err := s.opt.Switch.Note(proxy.Note{Target: req.Target, Text: req.Text, Outcome: proxy.Outcome(req.Outcome), Who: c.who}); err != nil {
+		return nil, err
+	}
+	return req, nil
+}
+
+// cut keeps whole characters.
+func cut(s string, most int) string {
+	if len(s) <= most {
+		return s
+	}
+	return strings.ToValidUTF8(s[:most], "") + "…"
 }
 
 // change carries out what a request asks for: the only way from the socket to the switch, but for reload,

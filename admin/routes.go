@@ -64,6 +64,7 @@ func (s *Server) routes() http.Handler {
 	post(s, mux, "freeze", s.postFreeze)
 	post(s, mux, "unfreeze", s.postUnfreeze)
 	post(s, mux, "reload", s.postReload)
+	post(s, mux, "notes", s.postNote)
 	post(s, mux, "operations/{id}/continue", s.postContinue)
 
 	mux.Handle("/v1/events", s.guard(http.MethodGet, toRead, s.streamEvents))

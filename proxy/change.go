@@ -25,6 +25,7 @@ const (
 	VerbReload      Verb = "reload"
 	VerbStart       Verb = "start" // the door itself
 	VerbStop        Verb = "stop"
+	VerbNote        Verb = "note" // something done beside the door, such as a runbook's step; it changes nothing
 )
 
 // Who asked for a change.

@@ -518,6 +518,26 @@ func (s *Switch) note(r *Record, lazily bool) error {
 	return nil
 }
 
+// Note is something that was done beside the door and belongs into its history.
+type Note struct {
+	Target  string
+	Text    string
+	Outcome Outcome
+	Who     Who
+}
+
+// Note adds a line to the journal that changes nothing.
+func (s *Switch) Note(n Note) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	r := Record{Time: time.Now(), Revision: s.cur.Load().Revision, Verb: VerbNote, Target: n.Target, Reason: n.Text, Outcome: n.Outcome, Who: n.Who}
+	if err := s.note(&r, false); err != nil {
+		return refuse(CodeJournal, "not noted: the journal cannot be written: %v", err).hint("make room in state_dir")
+	}
+	s.hub.publish(string(VerbNote), n.Target, n.Text)
+	return nil
+}
+
 // compact writes a checkpoint; it is called off the road of a change.
 func (s *Switch) compact() {
 	s.mu.Lock()

@@ -17,6 +17,7 @@
 //	POST /v1/reload                                     ReloadRequest   → Operation
 //	GET  /v1/services/{service}/pools/{pool}/probe                  Probe   (asks all checks of its servers now)
 //	GET  /v1/services/{service}/pools/{pool}/servers/{server}/probe Probe
+//	POST /v1/notes                                      NoteRequest     → NoteRequest
 //	GET  /v1/operations/{id}                            Operation         (?after=N&wait=10s: waits until it has more than N steps or has ended)
 //	POST /v1/operations/{id}/continue                   ContinueRequest → Operation
 //	GET  /v1/history                                    []Record          (?target=NAME&limit=N, newest last)
@@ -238,6 +239,13 @@ type ContinueRequest struct {
 	Step  string `json:"step"`            // stop_old | start_new
 	Error string `json:"error,omitempty"` // the hook failed, with what: the operation goes back
 	Abort bool   `json:"abort,omitempty"` // go back to where it was
+}
+
+// NoteRequest adds a line to the door's history: something that was done beside it, such as a step of a runbook.
+type NoteRequest struct {
+	Target  string `json:"target"`            // what it is about
+	Outcome string `json:"outcome,omitempty"` // done | failed | …; default done
+	Text    string `json:"text"`              // required; up to 2,000 bytes are kept
 }
 
 // Operation is one change from its start to the end of what it set going.

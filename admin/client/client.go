@@ -140,6 +140,15 @@ func (c *Client) Reload(ctx context.Context, req api.ReloadRequest) (*api.Operat
 	return c.change(ctx, path("reload"), req)
 }
 
+// Note adds a line to the door's history.
+func (c *Client) Note(ctx context.Context, req api.NoteRequest) error {
+	body, err := json.Marshal(req)
+	if err != nil {
+		return &api.Error{Code: api.CodeUsage, Message: err.Error()}
+	}
+	return c.do(ctx, http.MethodPost, path("notes"), body, new(api.NoteRequest))
+}
+
 // Operation looks at an operation. With a wait it answers when the operation has more than after steps, has
 // ended, or is paused for a hook, and at the latest after the wait; the door waits a minute at most. A
 // negative after waits for the end or a hook alone. How the operation ended is in it; the error is only of

@@ -1,0 +1,195 @@
+package runbook
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"os/exec"
+	"slices"
+	"strings"
+
+	"github.com/turnout-proxy/turnout/admin/api"
+	"github.com/turnout-proxy/turnout/admin/client"
+	"github.com/turnout-proxy/turnout/config"
+)
+
+// Preview is what a step would do, in words.
+type Preview struct {
+	Step  *Step    `json:"-"`
+	Does  string   `json:"does"`
+	Words []string `json:"words"`
+}
+
+// Check holds a runbook against the running door: what each step would do now, and every mistake that shows before
+// step 1. A step is planned by the door itself unless an earlier one moves the same services; then its names are
+// checked. The error, if any, is config.Errors, or the door's own when it cannot be asked.
+func (b *Book) Check(ctx context.Context, door *client.Client) (steps, onFailure []Preview, err error) {
+	st, err := door.Status(ctx, "")
+	if err != nil {
+		return nil, nil, err
+	}
+	c := &check{book: b, door: door, st: st, moved: map[string]bool{}}
+	for i := range b.Steps {
+		steps = append(steps, c.step(ctx, &b.Steps[i], true))
+	}
+	for i := range b.OnFailure {
+		onFailure = append(onFailure, c.step(ctx, &b.OnFailure[i], false))
+	}
+	if c.found != nil {
+		return steps, onFailure, c.found
+	}
+	return steps, onFailure, nil
+}
+
+type check struct {
+	book  *Book
+	door  *client.Client
+	st    *api.Status
+	moved map[string]bool // services that an earlier step changes
+	found config.Errors
+}
+
+func (c *check) refuse(s *Step, format string, args ...any) {
+	c.found = append(c.found, config.Issue{File: c.book.File, Line: s.Line, Column: s.Column, Path: s.Verb, Message: fmt.Sprintf(format, args...)})
+}
+
+// step previews one step. planned: as the door is now; else only names are checked.
+func (c *check) step(ctx context.Context, s *Step, planned bool) Preview {
+	p := Preview{Step: s, Does: s.Words()}
+	switch s.Verb {
+	case "confirm":
+		p.Words = []string{"asks: " + s.Text}
+	case "exec", "notify":
+		p.Words = []string{c.command(s)}
+	case "wait":
+		p.Words = []string{"waits " + waitWords(s)}
+		if s.Target != "" {
+			c.services(s, s.Target, false)
+		}
+	default:
+		p.Words = c.change(ctx, s, planned)
+	}
+	return p
+}
+
+// command looks whether what is to be run can be.
+func (c *check) command(s *Step) string {
+	switch {
+	case s.Webhook != "":
+		return "posts to " + host(s.Webhook)
+	case s.Shell != "":
+		if out, err := exec.Command("sh", "-n", "-c", s.Shell).CombinedOutput(); err != nil { //nolint:gosec // -n reads it and runs nothing
+			c.refuse(s, "the shell cannot read it: %s", strings.TrimSpace(string(out)))
+		}
+		return "runs: " + s.Shell
+	}
+	if _, err := exec.LookPath(s.Command[0]); err != nil && !strings.Contains(s.Command[0], "/") { // a path is from the runbook's folder
+		c.refuse(s, "no program %q: %v", s.Command[0], err)
+	}
+	return "runs: " + strings.Join(s.Command, " ")
+}
+
+// change checks the names of a step that changes the door and lets the door plan it.
+func (c *check) change(ctx context.Context, s *Step, planned bool) []string {
+	grouped := s.Verb == "swap" || s.Verb == "back" || s.Verb == "hold" || s.Verb == "release" || s.Verb == "maintenance"
+	names, ok := c.services(s, s.Target, grouped)
+	if !ok || !c.members(s, names) {
+		return []string{"cannot be done"}
+	}
+	if f := c.st.Frozen; f != nil && planned {
+		c.refuse(s, "the door is frozen by %s%s: `turnout unfreeze` first", f.By, because(f.Reason))
+		return []string{"cannot be done"}
+	}
+	fresh := planned && !slices.ContainsFunc(names, func(n string) bool { return c.moved[n] })
+	if planned {
+		for _, n := range names {
+			c.moved[n] = true
+		}
+	}
+	if !fresh {
+		return []string{"would: turnout " + s.Verb + " " + verbs[s.Verb].words(s) + map[bool]string{true: " (after the steps before it)", false: ""}[planned]}
+	}
+	plan := s.request()
+	plan.Plan = true
+	op, err := s.ask(ctx, c.door, plan)
+	if err != nil {
+		var e *api.Error
+		if !errors.As(err, &e) {
+			e = &api.Error{Message: err.Error()}
+		}
+		c.refuse(s, "%s", e.Message)
+		return []string{"cannot be done"}
+	}
+	var out []string
+	for _, line := range op.Plan {
+		out = append(out, "would: "+line)
+	}
+	return out
+}
+
+func because(reason string) string {
+	if reason == "" {
+		return ""
+	}
+	return ": " + reason
+}
+
+// services are those of a service, a group or all.
+func (c *check) services(s *Step, name string, grouped bool) ([]string, bool) {
+	if _, ok := c.st.Services[name]; ok {
+		return []string{name}, true
+	}
+	members, ok := c.st.Groups[name]
+	if grouped && ok {
+		return members, true
+	}
+	if all := s.Verb == "hold" || s.Verb == "release" || s.Verb == "maintenance"; all && name == "all" {
+		return slices.Sorted(maps.Keys(c.st.Services)), true
+	}
+	if ok {
+		c.refuse(s, "%s is a group; %s takes a service", name, s.Verb)
+		return nil, false
+	}
+	known := slices.Sorted(maps.Keys(c.st.Services))
+	if grouped {
+		known = append(known, slices.Sorted(maps.Keys(c.st.Groups))...)
+	}
+	c.missing(s, "no service or group is named", name, known)
+	return nil, false
+}
+
+func (c *check) missing(s *Step, what, name string, known []string) {
+	message := fmt.Sprintf("%s %q; there are: %s", what, name, strings.Join(known, ", "))
+	c.found = append(c.found, config.Issue{File: c.book.File, Line: s.Line, Column: s.Column, Path: s.Verb, Message: message, Near: config.Nearest(name, known)})
+}
+
+// members checks that the pool and the servers a step names are there.
+func (c *check) members(s *Step, services []string) bool {
+	for _, name := range services {
+		svc := c.st.Services[name]
+		pool := s.Pool
+		if pool == "" && (s.Verb == "keep" || s.Servers != nil) {
+			pool = svc.Active
+		}
+		if pool == "" {
+			continue
+		}
+		p, ok := svc.Pools[pool]
+		if !ok {
+			c.missing(s, name+" has no pool", pool, slices.Sorted(maps.Keys(svc.Pools)))
+			return false
+		}
+		named := s.Servers
+		if s.Server != "" {
+			named = []string{s.Server}
+		}
+		for _, n := range named {
+			if _, ok := p.Servers[n]; !ok {
+				c.missing(s, name+"/"+pool+" has no server", n, slices.Sorted(maps.Keys(p.Servers)))
+				return false
+			}
+		}
+	}
+	return true
+}
