@@ -24,19 +24,20 @@ func TestCLI_CtrlCInADrainLeavesTheSwapInForceAndSaysSo(t *testing.T) {
 	ended(t, p).wants(t, 1, "swapped; the drain goes on in the door, 1 connection left", "--wait drained")
 	leads(t, address, 'b')
 	echoes(t, c)
-	d.cli("status", "svc", "--wait", "drained", "--timeout", "2s").wants(t, 5, "1 connection")
+	waits := d.begin("status", "svc", "--wait", "drained")
+	eventually(t, "it is told what is waited for", func() bool { return strings.Contains(waits.err.String(), "svc/a still has 1 connection") })
 	_ = c.Close()
-	d.must("status", "svc", "--wait", "drained", "--timeout", "10s")
+	ended(t, waits).wants(t, 0)
 	d.must("history").wants(t, 0, "done")
 }
 
 func TestCLI_ATimeoutInADrainIsExit5AndTheDrainGoesOn(t *testing.T) {
 	t.Parallel()
-	d, address, _, _ := pair(t, "    drain: {timeout: 1500ms}\n")
+	d, address, _, _ := pair(t, "    drain: {timeout: 5s}\n")
 	c := mustGreet(t, address)
 	d.cli("swap", "svc", "b", "--timeout", "300ms").wants(t, 5, "the drain goes on")
 	echoes(t, c)
-	d.must("status", "svc", "--wait", "drained", "--timeout", "15s") // cut in the end
+	d.must("status", "svc", "--wait", "drained") // cut in the end
 	if _, err := c.Read(make([]byte, 1)); err == nil {
 		t.Error("the connection outlived the drain's deadline")
 	}
@@ -102,7 +103,7 @@ func TestCLI_Kill9InAHandOverReleasesAtTheHoldsDeadline(t *testing.T) {
 	eventually(t, "the hook runs", func() bool { return pid() > 0 })
 	_ = p.Process.Kill()
 	got := once(address)
-	if took := time.Since(began); got.err != nil || got.side != 'a' || took < 1900*time.Millisecond {
+	if took := time.Since(began); got.err != nil || got.side != 'a' || took < 2*time.Second {
 		t.Errorf("the client that waited: %+v after %s", got, took)
 	}
 	eventually(t, "the door serves on as before", func() bool {
@@ -123,13 +124,11 @@ func TestCrash_InAHandOverTheHoldsDeadlineHoldsAfterTheRestart(t *testing.T) {
 	eventually(t, "the hook runs", func() bool { return pid() > 0 })
 	d.kill9()
 	d.start()
-	if took := time.Since(began); took < 2500*time.Millisecond {
-		if sv := d.service("svc"); sv.HeldUntil == nil || sv.State != "held" || sv.Active != "a" {
-			t.Errorf("after the restart: %+v", sv)
-		}
+	if sv := d.service("svc"); time.Since(began) < 3*time.Second && (sv.HeldUntil == nil || sv.State != "held" || sv.Active != "a") {
+		t.Errorf("after the restart: %+v", sv)
 	}
 	got := once(address)
-	if took := time.Since(began); got.err != nil || got.side != 'a' || took < 2900*time.Millisecond {
+	if took := time.Since(began); got.err != nil || got.side != 'a' || took < 3*time.Second {
 		t.Errorf("the client that waited: %+v after %s", got, took)
 	}
 	_ = syscall.Kill(pid(), syscall.SIGKILL) // as if the hook ended now: the CLI has nobody to tell

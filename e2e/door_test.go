@@ -77,7 +77,8 @@ func (p *process) over() bool {
 	}
 }
 
-// awaitEnd returns the exit code; -1 is a signal.
+// awaitEnd returns the exit code; -1 is a signal. It is called by others than the test's goroutine too, so it does
+// not end the one that calls it.
 func (p *process) awaitEnd(t testing.TB, limit time.Duration) int {
 	t.Helper()
 	select {
@@ -85,7 +86,7 @@ func (p *process) awaitEnd(t testing.TB, limit time.Duration) int {
 	case <-time.After(limit):
 		_ = p.Process.Kill()
 		<-p.ended
-		t.Fatalf("%s has not ended within %s\n%s%s", p.Cmd, limit, p.out.String(), p.err.String())
+		t.Errorf("%s has not ended within %s\n%s%s", p.Cmd, limit, p.out.String(), p.err.String())
 	}
 	return p.ProcessState.ExitCode()
 }
@@ -169,7 +170,7 @@ func (d *door) start() *door {
 func (d *door) kill9() {
 	d.t.Helper()
 	_ = d.Process.Kill()
-	d.awaitEnd(d.t, 10*time.Second)
+	d.awaitEnd(d.t, slower(10*time.Second))
 	d.inspect()
 	d.Client.Close()
 }
@@ -267,7 +268,7 @@ func (d *door) begin(args ...string) *process { d.t.Helper(); return launch(d.t,
 
 func ended(t testing.TB, p *process) result {
 	t.Helper()
-	code := p.awaitEnd(t, 60*time.Second)
+	code := p.awaitEnd(t, slower(60*time.Second))
 	if strings.Contains(p.err.String(), "DATA RACE") {
 		t.Errorf("%s: %s", p.Cmd, p.err.String())
 	}

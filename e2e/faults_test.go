@@ -51,6 +51,7 @@ func (r result) wants(t testing.TB, code int, words ...string) {
 // P5: a door killed at any moment of a swap comes back with that swap wholly done or not at all; what was answered is
 // never lost, and history says which.
 func TestCrash_ASwapIsWhollyDoneOrNotAtAllAndHistoryAgrees(t *testing.T) {
+	t.Parallel()
 	d, address, _, _ := pair(t, longDrain)
 	ctx := context.Background()
 	done, undone := 0, 0
@@ -132,6 +133,7 @@ func fill(t *testing.T, path string) {
 }
 
 func TestJournal_AFullDiskRefusesTheChangeAndTrafficGoesOn(t *testing.T) {
+	t.Parallel()
 	disk := tmpfs(t, "size=256k")
 	a, b := startSide(t, 'a'), startSide(t, 'b')
 	address := freePort(t)
@@ -182,6 +184,7 @@ func TestJournal_AFullDiskRefusesTheChangeAndTrafficGoesOn(t *testing.T) {
 }
 
 func TestJournal_AReadOnlyStateDirIsRefusedAtTheStartWithWords(t *testing.T) {
+	t.Parallel()
 	disk := tmpfs(t, "size=256k")
 	d := newDoor(t, "")
 	d.state = filepath.Join(disk, "state")
@@ -196,6 +199,7 @@ func TestJournal_AReadOnlyStateDirIsRefusedAtTheStartWithWords(t *testing.T) {
 
 // A file that suddenly cannot be written is what a disk remounted read-only looks like to a running door.
 func TestJournal_ThatTurnsReadOnlyRefusesTheChangeAndTrafficGoesOn(t *testing.T) {
+	t.Parallel()
 	needsRoot(t)
 	d, address, _, _ := pair(t, longDrain)
 	journal := filepath.Join(d.state, "journal.log")
@@ -388,9 +392,9 @@ func TestDescriptors_UsedUpAreSurvived(t *testing.T) {
 	eventually(t, "the descriptors are used up", func() bool { return d.descriptors() >= 78 })
 	used, began := d.cpu(), time.Now()
 	eventually(t, "half a second has gone by", func() bool { return time.Since(began) > 500*time.Millisecond })
-	busy := d.cpu() - used
-	if busy > 350*time.Millisecond {
-		t.Errorf("the door burned %s of processor time in %s without descriptors", busy, time.Since(began))
+	busy, lasted := d.cpu()-used, time.Since(began)
+	if busy > lasted*7/10 {
+		t.Errorf("the door burned %s of processor time in %s without descriptors", busy, lasted)
 	}
 	if d.over() {
 		t.Fatalf("the door ended: %s", d.process.err.String())
@@ -405,7 +409,7 @@ func TestDescriptors_UsedUpAreSurvived(t *testing.T) {
 	if !strings.Contains(d.process.err.String(), "descriptors") {
 		t.Errorf("the log says nothing of descriptors:\n%s", d.logged())
 	}
-	t.Logf("80 descriptors, 200 clients: %s of processor time in half a second of starvation", busy)
+	t.Logf("80 descriptors, 200 clients: %s of processor time in %s of starvation", busy, lasted)
 }
 
 // The next server of the pool serves when one refuses, or hangs in connect.
@@ -414,8 +418,8 @@ func TestServers_ThatRefuseOrHangInConnectArePassedOver(t *testing.T) {
 	good := startSide(t, 'g')
 	hanging := hangs(t)
 	listen := freePort(t)
-	d := newDoor(t, fmt.Sprintf("services:\n  svc:\n    listen: %q\n    timeouts: {connect: 200ms}\n    pools: {a: [%q, %q, %q]}\n", listen, freePort(t), hanging, good.addr)).start()
-	for range 12 {
+	d := newDoor(t, fmt.Sprintf("services:\n  svc:\n    listen: %q\n    timeouts: {connect: 800ms}\n    pools: {a: [%q, %q, %q]}\n", listen, freePort(t), hanging, good.addr)).start()
+	for range 6 {
 		leads(t, listen, 'g')
 	}
 	for name, s := range d.service("svc").Pools["a"].Servers {
@@ -444,14 +448,14 @@ func hangs(t *testing.T) string {
 		t.Fatal(err)
 	}
 	address := fmt.Sprintf("127.0.0.1:%d", name.(*syscall.SockaddrInet4).Port)
-	eventually(t, "the accept queue is full", func() bool {
+	for silent := 0; silent < 3; { // once may be this machine's fault
 		c, err := net.DialTimeout("tcp", address, 100*time.Millisecond)
 		if err != nil {
-			return true
+			silent++
+			continue
 		}
 		t.Cleanup(func() { _ = c.Close() })
-		return false
-	})
+	}
 	return address
 }
 

@@ -190,6 +190,7 @@ func overlapping(a, b []visit) (va, vb visit, n int) {
 // P3 and P6: while both servers are down and the service is held, clients wait; one more than may wait gets its
 // explicit answer; release serves all the others.
 func TestHold_ThreeSecondsWithBothServersDownAndNoClientError(t *testing.T) {
+	t.Parallel()
 	a, b := startSide(t, 'a'), startSide(t, 'b')
 	address := freePort(t)
 	most := lighter(3000, 3)
@@ -247,10 +248,15 @@ func TestHold_EndsByItself(t *testing.T) {
 	a, b := startSide(t, 'a'), startSide(t, 'b')
 	address := freePort(t)
 	d := newDoor(t, pairOf(address, a, b, "")).start()
-	d.must("hold", "svc", "--for", "3s")
-	if got := once(address); got.err != nil || got.side != 'a' || time.Duration(got.end-got.begin) < 200*time.Millisecond {
-		t.Errorf("the client of an abandoned hold: %+v", got)
+	asked := mono()
+	if _, err := d.Client.Hold(context.Background(), "svc", api.HoldRequest{For: api.Duration(2 * time.Second)}); err != nil {
+		t.Fatal(err)
 	}
+	got := once(address)
+	if got.err != nil || got.side != 'a' || time.Duration(got.reply-asked) < 2*time.Second {
+		t.Errorf("the client of an abandoned hold, %s after it was asked for: %+v", time.Duration(got.reply-asked), got)
+	}
+	t.Logf("it waited for %s", time.Duration(got.reply-got.begin))
 	if st := d.service("svc"); st.State != "serving" || st.HeldUntil != nil {
 		t.Errorf("afterwards: %+v", st)
 	}

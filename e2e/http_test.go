@@ -111,11 +111,11 @@ func TestHTTP_SwapsUnderLoadFailNoRequestAndNoneComesLate(t *testing.T) {
 	listen := freePort(t)
 	d := newDoor(t, pairOf(listen, a, b, modeHTTP+longDrain)).start()
 	l := startHTTPLoad(listen, 16)
-	swaps := swapStorm(d, lighter(100, 3), 20*time.Millisecond)
+	swaps := swapStorm(d, lighter(100, 3), func() { pace(20 * time.Millisecond) })
 	// Right after a reload, too.
 	d.write(pairOf(listen, a, b, modeHTTP+longDrain+"    balance: least_connections\n"))
 	d.must("reload")
-	swaps = append(swaps, swapStorm(d, 10, 20*time.Millisecond)...)
+	swaps = append(swaps, swapStorm(d, 10, func() { pace(20 * time.Millisecond) })...)
 	attempts := l.stop()
 	noFailures(t, attempts)
 	v, example := judge('a', swaps, attempts)

@@ -103,9 +103,14 @@ func TestSIGHUP_AStormOfThemDuringLoadCostsNoError(t *testing.T) {
 			file += fmt.Sprintf("  second: {listen: %q, pools: {b: [%q]}}\n", second, b.addr)
 		}
 		d.write(file)
+		before := d.look().Reloads
 		d.signal(syscall.SIGHUP)
 		if i%5 == 0 {
-			eventually(t, "the reload is in force", func() bool { _, there := d.look().Services["second"]; return there == (i%2 == 0) })
+			eventually(t, "the reload is in force", func() bool {
+				st := d.look()
+				_, there := st.Services["second"]
+				return st.Reloads > before && there == (i%2 == 0)
+			})
 			if i%2 == 0 {
 				leads(t, second, 'b')
 			}

@@ -91,6 +91,8 @@ type load struct {
 	mu       sync.Mutex
 	attempts []attempt
 	lasted   time.Duration
+	epoch    int // raised by between
+	whole    int // connections that began and ended within the epoch
 }
 
 // startLoad begins; clients is the most at once.
@@ -112,8 +114,30 @@ func (l *load) client(address string, rate int) {
 			return
 		case <-time.After(time.Until(due)):
 		}
+		l.mu.Lock()
+		epoch := l.epoch
+		l.mu.Unlock()
 		own = append(own, once(address))
+		l.mu.Lock()
+		if l.epoch == epoch {
+			l.whole++
+		}
+		l.mu.Unlock()
 	}
+}
+
+// between returns when n connections have begun and ended since it was called.
+func (l *load) between(t testing.TB, n int) {
+	t.Helper()
+	l.mu.Lock()
+	l.epoch++
+	l.whole = 0
+	l.mu.Unlock()
+	eventually(t, "connections come and go", func() bool {
+		l.mu.Lock()
+		defer l.mu.Unlock()
+		return l.whole >= n
+	})
 }
 
 // stop ends the load and returns all attempts by their beginning.

@@ -68,6 +68,7 @@ func benchmarkUntil(t *testing.T, quit <-chan struct{}, address string, args ...
 }
 
 func TestRedis_NoErrorThroughAHundredSwapsWithAndWithoutKeepAlive(t *testing.T) {
+	t.Parallel()
 	needs(t, "redis-server", "redis-benchmark")
 	addresses := map[string]string{"a": startRedis(t), "b": startRedis(t)}
 	run := map[string]string{"a": runID(t, addresses["a"]), "b": runID(t, addresses["b"])}
@@ -79,7 +80,7 @@ func TestRedis_NoErrorThroughAHundredSwapsWithAndWithoutKeepAlive(t *testing.T) 
 		args []string
 	}{
 		{"pipelined, kept alive", []string{"-c", "50", "-P", "16", "-n", "200000"}},
-		{"a connection per request", []string{"-c", "20", "-k", "0", "-n", "4000"}},
+		{"a connection per request", []string{"-c", "20", "-k", "0", "-n", "1000"}},
 	} {
 		t.Run(kind.name, func(t *testing.T) {
 			quit, runs := make(chan struct{}), make(chan int, 1)

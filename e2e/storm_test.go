@@ -23,8 +23,8 @@ func pairOf(listen string, a, b *side, more string) string {
 
 const longDrain = "    drain: {timeout: 1h}\n"
 
-// swapStorm swaps to and fro n times, with a rest after each answer.
-func swapStorm(d *door, n int, rest time.Duration) []swapped {
+// swapStorm swaps to and fro n times, and rests after each answer.
+func swapStorm(d *door, n int, rest func()) []swapped {
 	d.t.Helper()
 	other := map[string]string{"a": "b", "b": "a"}
 	to := other[d.service("svc").Active]
@@ -35,7 +35,7 @@ func swapStorm(d *door, n int, rest time.Duration) []swapped {
 		s.answered = mono()
 		out = append(out, s)
 		to = other[to]
-		pace(rest)
+		rest()
 	}
 	return out
 }
@@ -98,8 +98,10 @@ func storm(t *testing.T, d *door, address string, sides [2]*side, n, rate int, b
 	if before != nil {
 		before()
 	}
-	swaps := swapStorm(d, n, 10*time.Millisecond)
-	pace(20 * time.Millisecond) // some connections after the last one
+	swaps := swapStorm(d, n, func() {
+		pace(8 * time.Millisecond)
+		l.between(t, 3) // which only one side may have
+	})
 	attempts := l.stop()
 	noFailures(t, attempts)
 	for _, err := range stay.rest() {
@@ -215,7 +217,7 @@ func TestSwap_LatencyWithAThousandConnections(t *testing.T) {
 	d := newDoor(t, pairOf(address, a, b, longDrain)).start()
 	stay := startRegulars(t, address, 1000, 500*time.Millisecond)
 	var took []time.Duration
-	for _, s := range swapStorm(d, lighter(500, 2), time.Millisecond) {
+	for _, s := range swapStorm(d, lighter(500, 2), func() { pace(time.Millisecond) }) {
 		took = append(took, time.Duration(s.answered-s.sent))
 	}
 	for _, err := range stay.rest() {

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/turnout-proxy/turnout/proxy"
+	"github.com/turnout-proxy/turnout/proxy/stream"
 )
 
 func (d *door) held() int { return d.Current().Service("svc").Held() }
@@ -331,45 +332,62 @@ func TestDrain_AtTheDeadlineIdleConnectionsAreCutAtOnceInOrder(t *testing.T) {
 	}
 }
 
-// A server that answers in pieces with short gaps is not cut between them.
+// A server that answers in pieces with short gaps is not cut between them. One whose gap was long, since this machine did
+// other things, may be.
 func TestDrain_AnAnswerInPiecesIsNotCutInTheMiddle(t *testing.T) {
-	const pieces = 60
+	const pieces, clients = 60, 10
+	var paused [clients]atomic.Int64 // the longest gap of that client's answer
 	srv := serve(t, "blue", func(c *net.TCPConn) {
 		defer c.Close()
-		line := make([]byte, 5)
-		for {
-			if _, err := io.ReadFull(c, line); err != nil {
-				return
-			}
-			for range pieces {
-				_, _ = c.Write(bytesOf(1, 100))
-				time.Sleep(5 * time.Millisecond)
-			}
-			fmt.Fprint(c, "end\n")
+		line := make([]byte, 2)
+		if _, err := io.ReadFull(c, line); err != nil {
+			return
 		}
+		before := time.Now()
+		for range pieces {
+			_, _ = c.Write(bytesOf(1, 100))
+			gap := &paused[line[0]-'0']
+			gap.Store(max(gap.Load(), int64(time.Since(before))))
+			before = time.Now()
+			time.Sleep(5 * time.Millisecond)
+		}
+		fmt.Fprint(c, "end\n")
+		_, _ = io.Copy(io.Discard, c)
 	})
-	d := openDoor(t, pools([]string{"blue", srv.address()}, []string{"green", echo(t, "green").address()}))
-	var conns []net.Conn
-	for range 10 {
-		c := d.dial("svc")
-		fmt.Fprintln(c, "tell")
-		conns = append(conns, c)
-	}
-	for _, c := range conns {
-		if _, err := io.ReadFull(c, make([]byte, 100)); err != nil {
-			t.Fatal(err)
+	judged := 0
+	for range 20 {
+		d := openDoor(t, pools([]string{"blue", srv.address()}, []string{"green", echo(t, "green").address()}))
+		var conns []net.Conn
+		for i := range clients {
+			paused[i].Store(0)
+			c := d.dial("svc")
+			fmt.Fprintln(c, i)
+			conns = append(conns, c)
+		}
+		for _, c := range conns {
+			if _, err := io.ReadFull(c, make([]byte, 100)); err != nil {
+				t.Fatal(err)
+			}
+		}
+		op := d.drainOf(50*time.Millisecond, "")
+		for i, c := range conns {
+			all, err := readAll(c)
+			if paused[i].Load() >= stream.IdleCut {
+				continue
+			}
+			judged++
+			if want := (pieces-1)*100 + 4; len(all) != want || all[len(all)-4:] != "end\n" || err != nil {
+				t.Errorf("%d of %d bytes, %v", len(all), want, err)
+			}
+		}
+		if p := d.ended(op); p.Cut != clients || p.Remaining != 0 {
+			t.Errorf("%+v", p)
+		}
+		if judged >= clients/2 {
+			return
 		}
 	}
-	op := d.drainOf(50*time.Millisecond, "")
-	for _, c := range conns {
-		all, err := readAll(c)
-		if want := (pieces-1)*100 + 4; len(all) != want || all[len(all)-4:] != "end\n" || err != nil {
-			t.Errorf("%d of %d bytes, %v", len(all), want, err)
-		}
-	}
-	if p := d.ended(op); p.Cut != 10 || p.Remaining != 0 {
-		t.Errorf("%+v", p)
-	}
+	t.Errorf("only %d answers without a long gap: the test shows too little", judged)
 }
 
 // A busy client that asks again and again is cut between an answer and its next question, never in an answer.
