@@ -2,7 +2,8 @@ package admin
 
 import (
 	"fmt"
-	"math"
+	"maps"
+	"slices"
 	"strings"
 	"time"
 
@@ -35,6 +36,27 @@ func (s *Server) swap(c *call, req *api.SwapRequest, verb proxy.Verb) (any, erro
 		Drain: time.Duration(req.Drain), Then: proxy.Then(req.Then),
 		Exclusive: req.Exclusive, Hold: time.Duration(req.Hold), StopOld: req.StopOld, StartNew: req.StartNew,
 	})
+}
+
+func (s *Server) postSplit(c *call, req *api.SplitRequest) (any, error) {
+	if req.Shares == nil {
+		return nil, usage(`shares is missing: {"POOL": PERCENT}, or {} to end a split`)
+	}
+	if req.For < 0 {
+		return nil, negative("for", req.For)
+	}
+	if err := checkDrain(req.Drain, req.Then); err != nil {
+		return nil, err
+	}
+	ch := proxy.Change{Verb: proxy.VerbSplit, Target: c.path("target"), For: time.Duration(req.For), Drain: time.Duration(req.Drain), Then: proxy.Then(req.Then)}
+	for _, pool := range slices.Sorted(maps.Keys(req.Shares)) {
+		percent, err := proxy.PercentOf(req.Shares[pool])
+		if err != nil {
+			return nil, usage("shares: %s: %v", pool, err)
+		}
+		ch.Shares = append(ch.Shares, proxy.Share{Pool: pool, Percent: percent})
+	}
+	return s.change(c, &req.ChangeRequest, ch)
 }
 
 func (s *Server) postHold(c *call, req *api.HoldRequest) (any, error) {
@@ -70,22 +92,6 @@ func (s *Server) postKeep(c *call, req *api.KeepRequest) (any, error) {
 	}
 	return s.change(c, &req.ChangeRequest, proxy.Change{
 		Verb: proxy.VerbKeep, Target: c.path("target"), Servers: req.Servers, Drain: time.Duration(req.Drain), Then: proxy.Then(req.Then),
-	})
-}
-
-func (s *Server) postSplit(c *call, req *api.SplitRequest) (any, error) {
-	if err := checkDrain(req.Drain, req.Then); err != nil {
-		return nil, err
-	}
-	if req.Percent == nil {
-		return nil, usage("percent is missing: 0 to 99.9")
-	}
-	permille := math.Round(*req.Percent * 10)
-	if math.Abs(permille-*req.Percent*10) > 1e-6 || permille < 0 || permille > 1000 {
-		return nil, usage("percent: %v: want 0 to 100, to a tenth", *req.Percent)
-	}
-	return s.change(c, &req.ChangeRequest, proxy.Change{
-		Verb: proxy.VerbSplit, Target: c.path("target"), To: req.Pool, Permille: int(permille), Drain: time.Duration(req.Drain), Then: proxy.Then(req.Then),
 	})
 }
 

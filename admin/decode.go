@@ -55,6 +55,10 @@ func wanted(t reflect.Type) string {
 		return `a string such as "30s"`
 	case t.Kind() == reflect.Bool:
 		return "true or false"
+	case t.Kind() == reflect.Map:
+		return "an object"
+	case t.Kind() == reflect.Float64:
+		return "a number"
 	case t.Kind() == reflect.String:
 		return "a string"
 	}

@@ -87,14 +87,17 @@ func (p *picture) service(svc *proxy.Service) api.Service {
 	if busy {
 		out.Operation = op.ID
 	}
-	if sp := svc.Split; sp != nil {
-		out.Split = &api.Split{Pool: sp.Pool, Percent: float64(sp.Permille) / 10, Since: sp.Since, By: sp.By, Reason: sp.Reason}
-	}
 	if svc.Hold != nil {
 		out.HeldUntil = instant(svc.Hold.Until)
 	}
 	if m := svc.Maintenance; m != nil {
 		out.Maintenance = &api.Maintenance{Since: m.Since, Until: instant(m.Until), Soft: m.Soft, By: m.By, Reason: m.Reason}
+	}
+	if sp := svc.Split; sp != nil {
+		out.Split = &api.Split{Since: sp.Since, Until: instant(sp.Until), By: sp.By, Reason: sp.Reason, Shares: make(map[string]float64, len(sp.Shares))}
+		for _, sh := range sp.Shares {
+			out.Split.Shares[sh.Pool] = sh.Percent.Float()
+		}
 	}
 	for _, pool := range svc.Pools {
 		out.Pools[pool.Name] = p.pool(svc, pool)
@@ -115,30 +118,32 @@ func stateOf(svc *proxy.Service, op proxy.OperationView) string {
 }
 
 func (p *picture) pool(svc *proxy.Service, pool *proxy.Pool) api.Pool {
-	permille := svc.Permille(pool)
-	out := api.Pool{Connections: pool.Connections(), Percent: float64(permille) / 10, Servers: make(map[string]api.Server, len(pool.Members))}
+	share := svc.Share(pool)
+	out := api.Pool{Connections: pool.Connections(), Percent: share.Float(), Servers: make(map[string]api.Server, len(pool.Members))}
 	drained := 0
 	for i := range pool.Members {
 		m := &pool.Members[i]
 		if m.Drained {
 			drained++
 		}
-		out.Servers[m.Name] = p.server(m, pool == svc.Active || permille > 0, svc.Maintenance != nil)
+		out.Servers[m.Name] = p.server(m, share > 0, svc.Maintenance != nil)
 	}
 	drains, until := p.drainOf(svc.Spec.Name, pool)
 	out.DrainUntil = instant(until)
-	gives := (pool == svc.Active || permille > 0) && drained < len(pool.Members) && svc.Maintenance == nil && svc.Hold == nil
+	gives := share > 0 && drained < len(pool.Members) && svc.Maintenance == nil && svc.Hold == nil
 	switch {
-	case gives && pool != svc.Active:
-		out.State = "split"
-	case gives:
+	case gives && pool == svc.Active:
 		out.State = "active"
-	case drains == len(pool.Members) || out.Connections > 0 && pool != svc.Active:
+	case gives:
+		out.State = "split"
+	case drains == len(pool.Members) || out.Connections > 0 && share == 0:
 		out.State = "draining"
 	case drained == len(pool.Members):
 		out.State = "drained"
 	case pool == svc.Active:
 		out.State = "active"
+	case share > 0:
+		out.State = "split"
 	default:
 		out.State = "standby"
 	}
@@ -172,12 +177,12 @@ func contains(list []*proxy.Server, s *proxy.Server) bool {
 	return false
 }
 
-func (p *picture) server(m *proxy.Member, active, maintenance bool) api.Server {
+func (p *picture) server(m *proxy.Member, fed, maintenance bool) api.Server {
 	out := serverCounts(m.Server)
 	out.Weight, out.MaxConnections = m.Weight, m.Max
 	busy := out.Connections > 0 || out.Dialing > 0
 	switch {
-	case busy && (m.Drained || !active):
+	case busy && (m.Drained || !fed):
 		out.State = "draining"
 	case m.Drained:
 		out.State = "drained"

@@ -27,7 +27,7 @@ var (
 	descRevision = desc("revision", "The revision of the snapshot in force.")
 	descFrozen   = desc("frozen", "1 while changes are frozen.")
 
-	descActive      = desc("service_active_pool", "1 for the pool that gets the service's new work, 0 for its others.", "service", "pool")
+	descActive      = desc("service_active_pool", "1 for the service's active pool, 0 for its others.", "service", "pool")
 	descShare       = desc("pool_share", "The part of the service's new work that the pool gets, from 0 to 1.", "service", "pool")
 	descReady       = desc("service_ready", "1 while the active pool has a server that takes new work and is not known to be down.", "service")
 	descMaintenance = desc("maintenance", "1 while the door itself answers the service's new clients.", "service")
@@ -137,7 +137,7 @@ func (out scrape) service(svc *proxy.Service, stats *proxy.Stats) {
 	name, n := svc.Spec.Name, svc.Counts()
 	for _, p := range svc.Pools {
 		out.gauge(descActive, oneIf(p == svc.Active), name, p.Name)
-		out.gauge(descShare, float64(svc.Permille(p))/1000, name, p.Name)
+		out.gauge(descShare, svc.Share(p).Float()/100, name, p.Name)
 	}
 	out.gauge(descReady, oneIf(svc.Active.Able()), name)
 	out.gauge(descMaintenance, oneIf(svc.Maintenance != nil), name)

@@ -40,15 +40,16 @@ func (s *Server) readyz(w http.ResponseWriter, _ *http.Request) {
 	}
 	var lacks []string
 	for _, svc := range s.opt.Switch.Current().Services {
+		pool := svc.Refuge()
 		gives := false
-		for i := range svc.Active.Members {
-			gives = gives || svc.Active.Members[i].Gives()
+		for i := range pool.Members {
+			gives = gives || pool.Members[i].Gives()
 		}
-		if gives && svc.Active.Dead() {
-			lacks = append(lacks, fmt.Sprintf("%s: no server of %s, its active pool, is ready: %s", svc.Spec.Name, svc.Active.Name, reasons(svc.Active)))
+		if gives && pool.Dead() {
+			lacks = append(lacks, fmt.Sprintf("%s: no server of %s, its %s, is ready: %s", svc.Spec.Name, pool.Name, svc.RefugeIs(), reasons(pool)))
 		}
 		if !gives {
-			lacks = append(lacks, fmt.Sprintf("%s: no server of %s, its active pool, takes new work: all are drained or have weight 0", svc.Spec.Name, svc.Active.Name))
+			lacks = append(lacks, fmt.Sprintf("%s: no server of %s, its %s, takes new work: all are drained or have weight 0", svc.Spec.Name, pool.Name, svc.RefugeIs()))
 		}
 	}
 	if len(lacks) > 0 {

@@ -72,8 +72,8 @@ func drift(snap *proxy.Snapshot) []string {
 		if svc.Active.Name != svc.Spec.Active {
 			lines = append(lines, fmt.Sprintf("%s: the file says active: %s; the journal says %s", place, svc.Spec.Active, svc.Active.Name))
 		}
-		if sp := svc.Split; sp != nil {
-			lines = append(lines, fmt.Sprintf("%s: the journal says %s of new work to %s", place, sp.Share(), sp.Pool))
+		if svc.Split != nil {
+			lines = append(lines, fmt.Sprintf("%s: the file leads all to the active pool; the journal says split: %s", place, svc.Split))
 		}
 		for pi, pool := range svc.Pools {
 			for i := range pool.Members {

@@ -42,7 +42,7 @@ var TheDoor = Who{UID: -1, GID: -1, Name: "door"}
 // Change asks for something to become different. Fields that a verb does not use are ignored.
 type Change struct {
 	Verb       Verb
-	Target     string // swap, back: service or group. hold, release, maintenance: these or All. Others: service
+	Target     string // swap, back, split: service or group. hold, release, maintenance: these or All. Others: service
 	Pool       string // drain, ready, weight
 	Server     string // drain, ready: "" is the whole pool; weight
 	Who        Who
@@ -50,17 +50,17 @@ type Change struct {
 	Force      bool   // skip gates and guards; never a conflict
 	IfRevision uint64 // refuse unless this is the revision in force; 0: any
 
-	To        string        // swap; "" is the other one of two. split
+	To        string        // swap; "" is the other one of two
 	Servers   []string      // keep; swap: exactly these of the pool (of the active one when To is "") take new work
-	Permille  int           // split: the share of To, in thousandths; 0 ends the split
-	Drain     time.Duration // swap, drain, maintenance: deadline; 0: the service's
-	Then      Then          // swap, drain; "": the service's
+	Shares    []Share       // split; what they leave goes to the active pool; none: the split ends
+	Drain     time.Duration // swap, split, keep, drain, maintenance: deadline; 0: the service's
+	Then      Then          // swap, split, keep, drain; "": the service's
 	Exclusive bool          // swap: never two at once, whatever the service says
 	Hold      time.Duration // swap: the hold's deadline; 0: enough for the drain and the service's hold
 	StopOld   bool          // swap: pause for a hook of that name
 	StartNew  bool
 
-	For    time.Duration // hold, maintenance: its own deadline; 0: hold: the default, maintenance: none
+	For    time.Duration // hold, maintenance, split: its own deadline; 0: hold: the default, others: none
 	On     bool          // maintenance
 	Soft   bool          // maintenance
 	Weight int           // weight
@@ -120,14 +120,12 @@ func (s *Snapshot) still(svc *Service) string {
 	if svc == nil {
 		return fmt.Sprintf("nothing changed, revision %d", s.Revision)
 	}
-	doing := "serving " + svc.Active.Name
+	doing := "serving " + svc.shareWords()
 	switch {
 	case svc.Maintenance != nil:
 		doing = "in maintenance, " + svc.Active.Name + " active"
 	case svc.Hold != nil:
 		doing = fmt.Sprintf("held with %d waiting, %s active", svc.Held(), svc.Active.Name)
-	case svc.Split != nil:
-		doing += " with " + svc.Split.Share() + " to " + svc.Split.Pool
 	}
 	return fmt.Sprintf("still %s, revision %d, %s", doing, s.Revision, plural(svc.Connections(), "connection"))
 }

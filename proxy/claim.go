@@ -28,19 +28,32 @@ type Claimer struct {
 // Claimer returns the claimer of a loop; loops are numbered from 0.
 func (s *Switch) Claimer(loop int) *Claimer { return &Claimer{sw: s, loop: loop} }
 
-// Tried remembers which servers of a pool were dialled in vain for one client. Beyond 64 servers two may
-// share a bit, so at most 64 are tried. The zero value has tried none.
+// Tried remembers which servers of a pool were dialled in vain for one client, and of which pool. Beyond 56
+// servers two may share a bit, so at most 56 are tried. The zero value has tried none.
 type Tried uint64
 
-func (t Tried) has(i int) bool { return t&(1<<(i&63)) != 0 }
+const triedServers = 56 // bits; the others have the pool's position, plus 1
 
-// Add marks the server at position i of its pool.
-func (t *Tried) Add(i int) { *t |= 1 << (i & 63) }
+func (t Tried) has(i int) bool { return t&(1<<(i%triedServers)) != 0 }
+
+// pool is the position of the pool, or -1 when none was tried.
+func (t Tried) pool() int { return int(t>>triedServers) - 1 }
+
+// Add marks the server at a Claimed.Position.
+func (t *Tried) Add(position int) {
+	if pool := position >> poolShift; t.pool() != pool {
+		*t = Tried(pool+1) << triedServers
+	}
+	*t |= 1 << ((position & (1<<poolShift - 1)) % triedServers)
+}
+
+// poolShift is where a Claimed.Position has the pool.
+const poolShift = 16
 
 // Claimed is a claim on a server: the plane dials it, then calls Start or Fail, or TakeBack.
 type Claimed struct {
 	Server   *Server
-	Position int // in its pool, for Tried
+	Position int // where it is, for Tried: in its pool, and while the service is split also which pool that is
 }
 
 // Claim chooses a server for one client of a service and counts the dial on it. key is the hash of the
@@ -60,21 +73,56 @@ func (c *Claimer) claim(svc *Service, key uint64, tried Tried) (Claimed, Verdict
 	case svc.Hold != nil:
 		return Claimed{}, Wait
 	}
-	p := svc.Serving
+	if svc.Split != nil {
+		return c.ofSplit(svc, key, tried)
+	}
+	return c.from(svc.Active, svc, &svc.Live.cells[c.loop].cursor, key, tried)
+}
+
+// ofSplit chooses the client's pool and then its server. A pool that cannot take it leaves it to the refuge. Only
+// a claim that is made takes a turn: those that wait for a server that is full would else use up the others'.
+func (c *Claimer) ofSplit(svc *Service, key uint64, tried Tried) (Claimed, Verdict) {
+	split, cell := svc.Split, &svc.Live.cells[c.loop]
+	pool, cursor, turn := tried.pool(), cell.cursor, uint32(0)
+	switch {
+	case pool >= 0: // another server of the same pool
+	case svc.Spec.Balance == SourceHash:
+		pool = split.of(key)
+	default:
+		round := uint32(len(split.order))
+		pool, cursor = split.next(cell.turn + uint32(c.loop)*round/uint32(len(svc.Live.cells)))
+		turn = 1
+	}
+	got, verdict := Claimed{}, NoServer
+	if pool == split.refuge || !svc.Pools[pool].dead {
+		got, verdict = c.from(svc.Pools[pool], svc, &cursor, key, tried)
+	}
+	if verdict != Dial && pool != split.refuge {
+		pool = split.refuge
+		got, verdict = c.from(svc.Pools[pool], svc, &cell.cursor, key, 0)
+	}
+	if verdict == Dial {
+		got.Position |= pool << poolShift
+		cell.turn += turn
+	}
+	return got, verdict
+}
+
+// from chooses a server of one pool. cursor is where its round is.
+func (c *Claimer) from(p *Pool, svc *Service, cursor *uint32, key uint64, tried Tried) (Claimed, Verdict) {
 	switch {
 	case len(p.ready) == 0:
 		return Claimed{}, NoServer
 	case len(p.ready) == 1:
 		return c.take(p, int(p.ready[0]), tried)
 	}
-	cell := &svc.Live.cells[c.loop]
 	switch svc.Spec.Balance {
 	case LeastConnections:
-		return c.leastConnections(p, cell, tried)
+		return c.leastConnections(p, cursor, tried)
 	case SourceHash:
 		return c.sourceHash(p, key, tried)
 	}
-	return c.roundRobin(p, cell, tried)
+	return c.roundRobin(p, cursor, tried)
 }
 
 // take claims the member at i if it was not tried and is not full.
@@ -91,16 +139,16 @@ func (c *Claimer) take(p *Pool, i int, tried Tried) (Claimed, Verdict) {
 
 // roundRobin goes on in the pool's order. Each loop has a cursor of its own, so that no cache line is
 // shared; loops begin at different places of the round.
-func (c *Claimer) roundRobin(p *Pool, cell *serviceCell, tried Tried) (Claimed, Verdict) {
+func (c *Claimer) roundRobin(p *Pool, cursor *uint32, tried Tried) (Claimed, Verdict) {
 	n := uint32(len(p.order))
 	begin := uint32(c.loop) * (n / uint32(max(len(p.Members[0].cells), 1)))
 	worst := NoServer
 	looks := min(n, 2*uint32(len(p.ready)))
-	at := cell.cursor
+	at := *cursor
 	if tried == 0 {
 		// A client's second try does not move the cursor: else, with two servers of which one hangs,
 		// every client would meet that one first.
-		defer func() { cell.cursor = at }()
+		defer func() { *cursor = at }()
 	}
 	for range looks {
 		i := int(p.order[(begin+at)%n])
@@ -130,10 +178,10 @@ func (c *Claimer) roundRobin(p *Pool, cell *serviceCell, tried Tried) (Claimed, 
 }
 
 // leastConnections compares (connections + dials + 1) / weight over all loops; ties go round.
-func (c *Claimer) leastConnections(p *Pool, cell *serviceCell, tried Tried) (Claimed, Verdict) {
+func (c *Claimer) leastConnections(p *Pool, cursor *uint32, tried Tried) (Claimed, Verdict) {
 	n := len(p.ready)
-	begin := int(cell.cursor) % n
-	cell.cursor++
+	begin := int(*cursor) % n
+	*cursor++
 	worst := NoServer
 	for range n { // again when the best turned out to be full
 		best, bestLoad := -1, int64(0)

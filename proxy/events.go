@@ -9,7 +9,7 @@ import (
 type Event struct {
 	Seq     uint64
 	Time    time.Time
-	Type    string // swapped, drained, cut, held, released, maintenance, ready, draining, weight, reloaded, frozen, unfrozen, step, refused
+	Type    string // swapped, split, drained, cut, held, released, maintenance, ready, draining, weight, reloaded, frozen, unfrozen, step, refused
 	Service string
 	Text    string
 }

@@ -9,7 +9,7 @@ import (
 	"time"
 )
 
-// swap is the road of `swap` and `back`: gate, then one commit; or, when clients are to be held meanwhile,
+// swap is the road of `swap`, `back` and `split`: gate, then one commit; or, when clients are to be held meanwhile,
 // a hand-over in the background.
 func (s *Switch) swap(ctx context.Context, ch Change) (*Operation, error) {
 	op := s.ops.new(ch)
@@ -23,7 +23,7 @@ func (s *Switch) swap(ctx context.Context, ch Change) (*Operation, error) {
 	}
 	hooks := ch.StopOld || ch.StartNew
 	if !ch.Force && !hooks {
-		if err := s.gate(ctx, ch, p); err != nil {
+		if err := s.gate(ctx, p); err != nil {
 			s.done(op, services)
 			return nil, err
 		}
@@ -101,21 +101,28 @@ func (s *Switch) done(op *Operation, services []string) {
 	close(op.free)
 }
 
-// gate asks the servers of each new side whether they can be reached; one of a pool is enough.
-func (s *Switch) gate(ctx context.Context, ch Change, p *Planned) error {
+// gate asks the servers of each pool that is to get new work whether they can be reached; one of a pool is enough.
+func (s *Switch) gate(ctx context.Context, p *Planned) error {
 	cur := s.cur.Load()
 	for i := range p.moves {
 		m := &p.moves[i]
-		svc := cur.Service(m.service)
-		if m.dest != nil {
-			if err := s.answerAll(ctx, svc, m.dest, "swapped to "+m.names[1]); err != nil {
-				return err.holds(cur.still(svc))
-			}
+		if m.dest == nil {
 			continue
 		}
-		if fails := s.unreachable(ctx, svc, svc.Pool(m.to)); fails != nil {
-			r := refuse(CodeGate, "%s not swapped to %s: 0 of %s ready: %s", m.service, m.to, plural(len(fails), "server"), strings.Join(fails, "; "))
-			return r.hint("`turnout probe %s/%s` shows each check's answers; `--force` skips gates", m.service, m.to).holds(cur.still(svc))
+		svc := cur.Service(m.service)
+		if err := s.answerAll(ctx, svc, m.dest, "swapped to "+m.names[1]); err != nil {
+			return err.holds(cur.still(svc))
+		}
+	}
+	for _, a := range p.asks {
+		svc := cur.Service(a.service)
+		if fails := s.unreachable(ctx, svc, svc.Pool(a.pool)); fails != nil {
+			done := "swapped"
+			if p.record.Verb == VerbSplit {
+				done = "split"
+			}
+			r := refuse(CodeGate, "%s not %s to %s: 0 of %s ready: %s", a.service, done, a.pool, plural(len(fails), "server"), strings.Join(fails, "; "))
+			return r.hint("`turnout probe %s/%s` shows each check's answers; `--force` skips gates", a.service, a.pool).holds(cur.still(svc))
 		}
 	}
 	return nil

@@ -144,7 +144,7 @@ func (m *Memory) apply(r *Record) {
 	}
 }
 
-// expire drops holds and maintenances whose deadline has passed while no door was there to end them. It returns
+// expire drops holds, maintenances and splits whose deadline has passed while no door was there to end them. It returns
 // the services that had one; together they make one more revision.
 func (m *Memory) expire(now time.Time) []string {
 	var ended []string
@@ -157,7 +157,11 @@ func (m *Memory) expire(now time.Time) []string {
 		if maintenance {
 			s.Maintenance = nil
 		}
-		if hold || maintenance {
+		split := s.Split != nil && !s.Split.Until.IsZero() && !s.Split.Until.After(now)
+		if split {
+			s.Split = nil
+		}
+		if hold || maintenance || split {
 			ended = append(ended, name)
 		}
 	}

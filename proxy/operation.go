@@ -29,7 +29,8 @@ type Step struct {
 	Text string
 }
 
-// Proof is what a swap can show for one service.
+// Proof is what a swap can show for one service, or a split for a pool that gets no new work any more. From and To
+// name several pools with a comma between, where a split had led new work to several or still does.
 type Proof struct {
 	Service       string        `json:"service"`
 	From          string        `json:"from"`
@@ -47,8 +48,8 @@ type Proof struct {
 	Drained       bool          `json:"drained"`
 	Superseded    bool          `json:"superseded,omitempty"` // a later change ended the drain
 
-	stored, lastOld, firstNew int64 // Clock instants; stored is At
-	sealed                    []*Server
+	sealed                    []*Server // of From
+	stored, lastOld, firstNew int64     // Clock instants; stored is At
 	steerRev                  uint64
 }
 

@@ -20,16 +20,20 @@ type Planned struct {
 
 	record Record
 	moves  []move
+	asks   []ask
 }
+
+// ask is a pool that gets new work which it did not get before: the gate asks whether it can take it.
+type ask struct{ service, pool string }
 
 // move is work that has to end: servers that lose new work by the change.
 type move struct {
 	service  string
-	from, to string    // pools; to is "" when no pool takes over
+	from, to string    // pools, several with a comma between; to is "" when no pool takes over
 	names    [2]string // how the proof names both sides, where that is not from and to
 	dest     *Pool     // what the new side will be, where that is not to as it is now
 	sealed   []*Server
-	swapped  bool // the service's active pool changes: the answer has a proof of it
+	swapped  bool // others take over: the answer has a proof of it
 	aside    bool // a hand-over's drain before its commit: other drains of the same servers go on
 	deadline time.Duration
 	then     Then
@@ -196,15 +200,19 @@ func (p *Planned) swap(cur *Snapshot, ch *Change, now time.Time) ([]*Service, *R
 	for _, svc := range services {
 		exclusive = exclusive || svc.Spec.Exclusive
 	}
+	// Back takes the latest back that changed where new work goes. Of a group, all go the same way.
+	unsplit := ch.Verb == VerbBack && slices.ContainsFunc(services, func(svc *Service) bool { return svc.Split != nil })
 	var changed []*Service
 	var from, to []string
 	for _, svc := range services {
-		dest, err := svc.destination(cur, ch)
-		if err != nil {
-			return nil, err
+		dest := svc.Active
+		if !unsplit {
+			if dest, err = svc.destination(cur, ch); err != nil {
+				return nil, err
+			}
 		}
 		name := svc.Spec.Name
-		if set := ch.set(svc, dest); len(set) > 0 {
+		if set := ch.set(svc, dest); len(set) > 0 && !unsplit {
 			ch := *ch
 			ch.Servers = set
 			next, err := p.serveOnly(cur, svc, dest, &ch, now)
@@ -224,7 +232,7 @@ func (p *Planned) swap(cur *Snapshot, ch *Change, now time.Time) ([]*Service, *R
 			}
 			continue
 		}
-		if dest == svc.Active {
+		if dest == svc.Active && svc.Split == nil {
 			p.say("%s: %s is active already", name, dest.Name)
 			if ch.handover && svc.Hold != nil { // a group of which one member was there already
 				next := *svc
@@ -238,19 +246,23 @@ func (p *Planned) swap(cur *Snapshot, ch *Change, now time.Time) ([]*Service, *R
 				hint("`turnout ready %s/%s` makes them ready; `--force` skips this", name, dest.Name).holds(cur.still(svc))
 		}
 		next := *svc
-		next.Active, next.Previous, next.PreviousServers, next.Since, next.Split = dest, svc.Active.Name, nil, now, nil
+		if dest != svc.Active {
+			next.Active, next.Previous, next.PreviousServers, next.Since = dest, svc.Active.Name, nil, now
+		}
+		p.unsplit(&next)
 		next.settle()
 		if ch.handover {
 			next.Hold = ch.held[name]
 		}
 		changed = append(changed, &next)
-		m := move{service: name, from: svc.Active.Name, to: dest.Name, sealed: svc.sealedBy(&next), swapped: true,
+		p.asks = append(p.asks, ask{name, dest.Name})
+		m := move{service: name, from: svc.leaving(dest), to: dest.Name, sealed: svc.sealedBy(&next), swapped: true,
 			deadline: orDuration(ch.Drain, svc.Spec.Drain.Timeout), then: orThen(ch.Then, svc.Spec.Drain.Then)}
 		if exclusive {
 			m.exclusive(ch)
 		}
 		p.moves = append(p.moves, m)
-		p.say("%s: %s -> %s; %s on %s %s", name, m.from, m.to, plural(svc.Active.Connections(), "connection"), m.from, m.ending())
+		p.say("%s: %s -> %s; %s on %s %s", name, m.from, m.to, plural(connections(m.sealed), "connection"), m.from, m.ending())
 		from, to = append(from, m.from), append(to, m.to)
 	}
 	p.record.From, p.record.To = strings.Join(slices.Compact(from), ","), strings.Join(slices.Compact(to), ",")
@@ -357,8 +369,10 @@ func (p *Planned) members(cur *Snapshot, ch *Change) ([]*Service, *Refusal) {
 	next.Pools[slices.Index(svc.Pools, pool)] = made
 	if svc.Active == pool {
 		next.Active = made
+	}
+	if svc.Refuge() == pool {
 		if (len(made.willing) == 0 && len(pool.willing) > 0 || made.able() == 0 && pool.able() > 0) && !ch.Force {
-			return nil, refuse(CodeGate, "%s not done: it would leave %s, the active pool of %s, without a server for new clients", ch.Verb, pool.Name, svc.Spec.Name).
+			return nil, refuse(CodeGate, "%s not done: it would leave %s, the %s of %s, without a server for new clients", ch.Verb, pool.Name, svc.RefugeIs(), svc.Spec.Name).
 				hint("`turnout swap %s POOL` first; or `turnout maintenance on %s`; `--force` does it all the same", svc.Spec.Name, svc.Spec.Name).holds(cur.still(svc))
 		}
 	}
@@ -405,7 +419,7 @@ func (p *Planned) doors(cur *Snapshot, ch *Change, now time.Time) ([]*Service, *
 				continue
 			}
 			next.Hold = ch.held[name]
-			p.say("%s: released to %s, %d waiting", name, svc.Active.Name, svc.Held())
+			p.say("%s: released to %s, %d waiting", name, svc.shareWords(), svc.Held())
 		case VerbMaintenance:
 			if m := svc.Maintenance; !ch.On && (m == nil || ch.expiry && (m.Until.IsZero() || m.Until.After(ch.deadline))) {
 				p.say("%s: not in maintenance", name)
@@ -431,7 +445,7 @@ func onOff(on bool) string {
 func (p *Planned) maintenance(svc, next *Service, ch *Change, now time.Time) {
 	if !ch.On {
 		next.Maintenance = nil
-		p.say("%s: maintenance off, new clients go to %s", svc.Spec.Name, svc.Active.Name)
+		p.say("%s: maintenance off, new clients go to %s", svc.Spec.Name, svc.shareWords())
 		return
 	}
 	next.Maintenance = &Maintenance{Since: now, Soft: ch.Soft, By: ch.Who.Name, Reason: ch.Reason}
@@ -483,14 +497,20 @@ func (p *Planned) reload(cur *Snapshot, ch *Change) (*Planned, error) {
 			return nil, refuse(CodeFailed, "the file no longer has services.%s.pools.%s, which is the active pool", sp.Name, was.Active.Name).
 				hint("`turnout swap %s POOL` away from it first, then reload", sp.Name).holds(cur.still(was))
 		}
+		if was != nil && was.Split != nil {
+			if err := was.keepsSplit(cur, sp); err != nil {
+				return nil, err
+			}
+		}
 	}
 	mem := memoryOf(cur)
 	mem.Revision = cur.Revision + 1
 	next := build(ch.Spec, mem, cur, cur.index.loops)
 	for _, svc := range next.Services {
-		if was := cur.Service(svc.Spec.Name); was != nil && len(svc.Active.willing) == 0 && len(was.Active.willing) > 0 && !ch.Force {
-			return nil, refuse(CodeGate, "the file would leave %s, the active pool of %s, without a server for new clients: all are drained or have weight 0", svc.Active.Name, svc.Spec.Name).
-				hint("`turnout ready %s/%s` or `turnout swap %s POOL` first, then reload; `--force` does it all the same", svc.Spec.Name, svc.Active.Name, svc.Spec.Name).holds(cur.still(was))
+		is := svc.Refuge()
+		if was := cur.Service(svc.Spec.Name); was != nil && len(is.willing) == 0 && len(was.Refuge().willing) > 0 && !ch.Force {
+			return nil, refuse(CodeGate, "the file would leave %s, the %s of %s, without a server for new clients: all are drained or have weight 0", is.Name, svc.RefugeIs(), svc.Spec.Name).
+				hint("`turnout ready %s/%s` or `turnout swap %s POOL` first, then reload; `--force` does it all the same", svc.Spec.Name, is.Name, svc.Spec.Name).holds(cur.still(was))
 		}
 	}
 	same := len(next.Services) == len(cur.Services) && reflect.DeepEqual(next.Groups, cur.Groups)

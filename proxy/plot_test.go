@@ -34,6 +34,7 @@ var update = flag.Bool("update", false, "write what is printed into proxy/testda
 //	stuck c1                  not even a cut ends it
 //	server web/blue/b1 down   refuses dials and probes; slow: dials stay under way until `dialed c1 [fails]`; deaf: and probes hang; up
 //	swap web green --drain=10s …     and every other verb, with the flags of the CLI
+//	split web green=5% --for=1m
 //	swap web green &          not waited for; its answer is printed by `join`
 //	continue stop_old [why it failed]   answers the hook that the latest operation waits for
 //	abort [why]               takes the latest operation back
@@ -359,18 +360,23 @@ func (s *stage) parse(words, body []string) (ch proxy.Change, plan bool) {
 		}
 	case proxy.VerbKeep:
 		ch.Target, ch.Servers = arg(0), args[1:]
-	case proxy.VerbSplit:
-		pool, share, _ := strings.Cut(arg(1), "=")
-		f, err := strconv.ParseFloat(strings.TrimSuffix(share, "%"), 64)
-		if err != nil {
-			s.t.Fatal(err)
-		}
-		ch.Target, ch.To, ch.Permille = arg(0), pool, int(f*10)
 	case proxy.VerbMaintenance:
 		ch.On, ch.Target = arg(0) == "on", arg(1)
 	case proxy.VerbReload:
 		ch.Spec = specOf(s.t, body)
 	case proxy.VerbFreeze, proxy.VerbUnfreeze:
+	case proxy.VerbSplit:
+		ch.Target = arg(0)
+		for _, a := range args[1:] {
+			pool, percent, is := strings.Cut(a, "=")
+			p, err := proxy.ParsePercent(percent)
+			if is && err != nil {
+				s.t.Fatal(err)
+			}
+			if is { // else it is off
+				ch.Shares = append(ch.Shares, proxy.Share{Pool: pool, Percent: p})
+			}
+		}
 	default:
 		ch.Target, ch.To = arg(0), arg(1)
 	}
@@ -578,7 +584,14 @@ func (s *stage) service(svc *proxy.Service, counts bool) string {
 		parts = append(parts, was)
 	}
 	if sp := svc.Split; sp != nil {
-		parts = append(parts, sp.Share()+" to "+sp.Pool)
+		text := "split"
+		for _, sh := range sp.Shares {
+			text += " " + sh.Pool + "=" + sh.Percent.String()
+		}
+		if !sp.Until.IsZero() {
+			text += " until " + s.since(sp.Until)
+		}
+		parts = append(parts, text)
 	}
 	if h := svc.Hold; h != nil {
 		parts = append(parts, "held until "+s.since(h.Until))
@@ -665,7 +678,7 @@ func (s *stage) check() {
 	}
 	again := proxy.New(s.spec, mem, proxy.Options{Loops: 2}).Current()
 	for i, svc := range s.sw.Current().Services {
-		if h, m := svc.Hold, svc.Maintenance; h != nil && !h.Until.After(time.Now()) || m != nil && !m.Until.IsZero() && !m.Until.After(time.Now()) {
+		if h, m, sp := svc.Hold, svc.Maintenance, svc.Split; h != nil && !h.Until.After(time.Now()) || m != nil && !m.Until.IsZero() && !m.Until.After(time.Now()) || sp != nil && !sp.Until.IsZero() && !sp.Until.After(time.Now()) {
 			continue // due, and put off by a swap under way: a restart ends it at once
 		}
 		if a, b := s.service(svc, false), s.service(again.Services[i], false); a != b {

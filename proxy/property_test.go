@@ -369,16 +369,23 @@ func (w *world) choose(a action) proxy.Change {
 		return ch
 	case a.Kind < 50:
 		return proxy.Change{Verb: proxy.VerbDrain, Target: service, Pool: pick(a.B, "blue", "green", "red"), Server: pick(a.C, "", "a1", "b3", "x1", "x4", "y1"), Force: a.D%4 == 0, Drain: pick(a.D, 0, 3*time.Second)}
-	case a.Kind < 52 && a.D%4 == 1:
-		return proxy.Change{Verb: proxy.VerbSplit, Target: service, To: pick(a.B, "blue", "green", "red"), Permille: a.C % 4 * 250, Force: a.D%3 == 0}
 	case a.Kind < 52 && a.D%4 == 2:
 		return proxy.Change{Verb: proxy.VerbKeep, Target: service, Servers: pick(a.C, []string{"a1"}, []string{"b3", "b1"}, []string{"x1"}, []string{"y1"}), Force: a.B%2 == 0}
 	case a.Kind < 52 && a.D%4 == 3:
 		return proxy.Change{Verb: proxy.VerbSwap, Target: pick(a.A, "x", "y"), To: pick(a.B, "", "blue", "green"), Servers: pick(a.C, []string{"a1"}, []string{"x1", "x2"}, []string{"x4"}, []string{"y1"}), Exclusive: a.A%5 == 0}
 	case a.Kind < 52:
 		return proxy.Change{Verb: proxy.VerbReady, Target: service, Pool: pick(a.B, "blue", "green", "red")}
-	case a.Kind < 53:
+	case a.Kind == 52 && a.D%2 == 0:
 		return proxy.Change{Verb: proxy.VerbWeight, Target: service, Pool: pick(a.B, "blue", "green"), Server: pick(a.C, "a1", "b3", "x1", "x4", "y1"), Weight: a.D % 5}
+	case a.Kind < 54:
+		ch := proxy.Change{Verb: proxy.VerbSplit, Target: pick(a.A, "g", "y", "a", "y", "x"), Force: a.D%3 == 0, For: long / 2,
+			Drain: pick(a.D, 0, time.Second), Then: pick(a.D/4, "", proxy.ThenKeep)}
+		for i, pool := range []string{"green", "red", "blue"} {
+			if share := pick((a.B+i*a.C)%8, 0, 0, 5_00, 50_00, 33_33, 100_00, 1, 66_67); share > 0 {
+				ch.Shares = append(ch.Shares, proxy.Share{Pool: pool, Percent: proxy.Percent(share)})
+			}
+		}
+		return ch
 	case a.Kind < 55:
 		return proxy.Change{Verb: proxy.VerbHold, Target: target, For: long}
 	case a.Kind < 57:

@@ -4,95 +4,41 @@ import (
 	"context"
 	"fmt"
 	"slices"
-	"strconv"
 	"strings"
 	"time"
 )
 
-// This file plans what part of a service's servers gets its new work: a split over two pools, and the serving set
-// inside one.
+// This file plans what part of a pool's servers gets a service's new work: the serving set.
 
 // All is the target of hold, release and maintenance that stands for every service, unless a service or group has
 // that name.
 const All = "all"
 
-// Split gives another pool beside the active one a share of new work.
-type Split struct {
-	Pool     string    `json:"pool"`
-	Permille int       `json:"permille"` // of new work, 1..999; the rest goes to the active pool
-	Since    time.Time `json:"since"`
-	By       string    `json:"by,omitempty"`
-	Reason   string    `json:"reason,omitempty"`
-}
-
-// Share is the split in words: "5%".
-func (s *Split) Share() string { return percent(s.Permille) }
-
-func percent(permille int) string {
-	return strconv.FormatFloat(float64(permille)/10, 'f', -1, 64) + "%"
-}
-
-// maxRound bounds one round of weighted round robin over a split, and with it the memory of a snapshot.
-const maxRound = 4000
-
-// settle works out what claims choose from. Every service passes it on its way into a snapshot.
+// settle works out what claims may choose from. Every service passes it on its way into a snapshot.
 func (s *Service) settle() {
 	s.Serving = s.Active
 	if s.Split == nil {
 		return
 	}
-	if other := s.Pool(s.Split.Pool); other != nil && other != s.Active && len(other.ready) > 0 {
-		s.Serving = mixed(s.Active, other, s.Split.Permille, s.Spec)
-	}
-}
-
-// mixed is one pool made of two, in which the servers of other have that share of all weight. So each way of
-// balancing, and the next server after a failed dial, work over a split as they do over a pool.
-func mixed(active, other *Pool, permille int, spec *ServiceSpec) *Pool {
-	a, b := active.weight(), other.weight()
-	if a == 0 {
-		return other // the active pool gives nothing: whatever takes new work is better than refusing it
-	}
-	members := make([]Member, 0, len(active.Members)+len(other.Members))
-	add := func(p *Pool, scale int) {
-		for _, m := range p.Members {
-			if m.Gives() {
-				m.Weight *= scale
+	all := &Pool{Name: s.Split.String(), at: map[*Server]int{}}
+	for i, p := range s.Pools {
+		if s.Split.share[i] == 0 {
+			continue
+		}
+		for k := range p.Members {
+			at := uint16(len(all.Members))
+			all.at[p.Members[k].Server] = int(at)
+			all.Members = append(all.Members, p.Members[k])
+			all.chosen = append(all.chosen, p.chosen[k] && (i == s.Split.refuge || !p.dead))
+			if all.chosen[at] {
+				all.ready = append(all.ready, at)
 			}
-			members = append(members, m)
+			if p.Members[k].Gives() {
+				all.willing = append(all.willing, at)
+			}
 		}
 	}
-	add(active, (1000-permille)*b)
-	add(other, permille*a)
-	shrink(members)
-	return newPool(active.Name+"+"+other.Name, members, spec)
-}
-
-// shrink makes weights small enough for one round; each that was more than 0 stays so.
-func shrink(members []Member) {
-	sum, gcd := 0, 0
-	for i := range members {
-		if members[i].Gives() {
-			sum, gcd = sum+members[i].Weight, greatest(gcd, members[i].Weight)
-		}
-	}
-	if sum /= max(gcd, 1); sum <= maxRound {
-		return
-	}
-	for i := range members {
-		if m := &members[i]; m.Gives() {
-			m.Weight = max(1, int(float64(m.Weight/gcd)*maxRound/float64(sum)+0.5))
-		}
-	}
-}
-
-// weight is the sum over the members that take new work.
-func (p *Pool) weight() int {
-	n := 0
-	for _, i := range p.ready {
-		n += p.Members[i].Weight
-	}
-	return n
+	s.Serving = all
 }
 
 // readyNames names the servers that take new work.
@@ -102,23 +48,6 @@ func (p *Pool) readyNames() []string {
 		out = append(out, p.Members[i].Name)
 	}
 	return out
-}
-
-// Permille is the pool's share of the service's new work, in thousandths.
-func (s *Service) Permille(p *Pool) int {
-	switch {
-	case s.Split == nil || s.Serving == s.Active:
-		if p == s.Active {
-			return 1000
-		}
-	case p.Name == s.Split.Pool && s.Serving == p:
-		return 1000
-	case p.Name == s.Split.Pool:
-		return s.Split.Permille
-	case p == s.Active && s.Serving != s.Pool(s.Split.Pool):
-		return 1000 - s.Split.Permille
-	}
-	return 0
 }
 
 // sealedBy lists the servers that a service gave new work to and the next one does not. When it serves by another pool
@@ -131,58 +60,6 @@ func (s *Service) sealedBy(next *Service) []*Server {
 		}
 	}
 	return out
-}
-
-// split plans that a share of new work goes to another pool; a share of 0 ends that.
-func (p *Planned) split(cur *Snapshot, ch *Change, now time.Time) ([]*Service, *Refusal) {
-	svc := cur.Service(ch.Target)
-	if svc == nil {
-		if _, ok := cur.Groups[ch.Target]; ok {
-			return nil, refuse(CodeUsage, "%s is a group: split takes one service", ch.Target).holds(cur.still(nil))
-		}
-		_, err := cur.targets(ch.Target)
-		return nil, err
-	}
-	name := svc.Spec.Name
-	pool := svc.Pool(ch.To)
-	switch {
-	case pool == nil:
-		return nil, refuse(CodeNotFound, "%s has no pool %q", name, ch.To).hint("%s", among(ch.To, svc.poolNames())).holds(cur.still(svc))
-	case ch.Permille < 0 || ch.Permille > 1000:
-		return nil, refuse(CodeUsage, "a share of %s: want 0%% to 100%%", percent(ch.Permille)).holds(cur.still(svc))
-	case pool == svc.Active:
-		return nil, refuse(CodeUsage, "%s is the active pool of %s: say the share of another one", pool.Name, name).
-			hint("`turnout split %s POOL=5%%`; pools: %s", name, strings.Join(svc.poolNames(), ", ")).holds(cur.still(svc))
-	case ch.Permille == 1000:
-		return nil, refuse(CodeUsage, "100%% to %s is a swap", pool.Name).hint("`turnout swap %s %s`", name, pool.Name).holds(cur.still(svc))
-	case ch.Permille > 0 && svc.Spec.Exclusive:
-		return nil, refuse(CodeUsage, "%s is exclusive: a split would let two pools serve at once", name).holds(cur.still(svc))
-	case ch.Permille > 0 && len(pool.willing) == 0 && !ch.Force:
-		return nil, refuse(CodeGate, "%s not split: none of %s's %s takes new work: all are drained or have weight 0", name, pool.Name, plural(len(pool.Members), "server")).
-			hint("`turnout ready %s/%s` makes them ready; `--force` skips this", name, pool.Name).holds(cur.still(svc))
-	case ch.Permille == 0 && (svc.Split == nil || svc.Split.Pool != pool.Name):
-		p.say("%s: %s has no share", name, pool.Name)
-		return nil, nil
-	case svc.Split != nil && svc.Split.Pool == pool.Name && svc.Split.Permille == ch.Permille:
-		p.say("%s: %s to %s already", name, percent(ch.Permille), pool.Name)
-		return nil, nil
-	}
-	next := *svc
-	next.Split = nil
-	p.record.From = "no split"
-	if svc.Split != nil {
-		p.record.From = svc.Split.Pool + "=" + svc.Split.Share()
-	}
-	if p.record.To = pool.Name + "=" + percent(ch.Permille); ch.Permille > 0 {
-		next.Split = &Split{Pool: pool.Name, Permille: ch.Permille, Since: now, By: ch.Who.Name, Reason: ch.Reason}
-	}
-	next.settle()
-	if sealed := svc.sealedBy(&next); len(sealed) > 0 {
-		p.moves = append(p.moves, move{service: name, from: sealed[0].Pool, sealed: sealed,
-			deadline: orDuration(ch.Drain, svc.Spec.Drain.Timeout), then: orThen(ch.Then, svc.Spec.Drain.Then)})
-	}
-	p.say("%s: %s of new work to %s, %s to %s", name, percent(ch.Permille), pool.Name, percent(1000-ch.Permille), svc.Active.Name)
-	return []*Service{&next}, nil
 }
 
 // onlyServers checks that each name is a server of the pool and returns the pool in which those take new work and no
@@ -309,7 +186,7 @@ func (p *Planned) serveOnly(cur *Snapshot, svc *Service, dest *Pool, ch *Change,
 	if same && ch.Exclusive {
 		return nil, refuse(CodeUsage, "--exclusive is for two pools; %s are servers of %s, which is active already", strings.Join(ch.Servers, ","), dest.Name).holds(cur.still(svc))
 	}
-	if same && slices.Equal(made.readyNames(), dest.readyNames()) {
+	if same && svc.Split == nil && slices.Equal(made.readyNames(), dest.readyNames()) {
 		p.say("%s: %s serve already", name, strings.Join(made.readyNames(), ","))
 		return nil, nil
 	}
@@ -351,7 +228,7 @@ func (m *move) sides() (from, to string) {
 	return m.from, m.to
 }
 
-// askFirst is the gate of keep and split: whoever is to take more work has to answer.
+// askFirst is the gate of keep: whoever is to take more work has to answer.
 func (s *Switch) askFirst(ctx context.Context, ch *Change) error {
 	s.mu.Lock()
 	cur := s.cur.Load()
@@ -365,18 +242,8 @@ func (s *Switch) askFirst(ctx context.Context, ch *Change) error {
 		return perr
 	}
 	svc := cur.Service(ch.Target)
-	if ch.Verb == VerbKeep {
-		if err := s.answerAll(ctx, svc, p.Next.Service(ch.Target).Active, "reduced to "+strings.Join(ch.Servers, ",")); err != nil {
-			return err.holds(cur.still(svc))
-		}
-		return nil
-	}
-	if ch.Permille == 0 {
-		return nil
-	}
-	if fails := s.unreachable(ctx, svc, svc.Pool(ch.To)); fails != nil {
-		return refuse(CodeGate, "%s not split: 0 of %s of %s ready: %s", ch.Target, plural(len(fails), "server"), ch.To, strings.Join(fails, "; ")).
-			hint("start a server of %s/%s, then split again; `--force` skips gates", ch.Target, ch.To).holds(cur.still(svc))
+	if err := s.answerAll(ctx, svc, p.Next.Service(ch.Target).Active, "reduced to "+strings.Join(ch.Servers, ",")); err != nil {
+		return err.holds(cur.still(svc))
 	}
 	return nil
 }

@@ -60,9 +60,9 @@ type Service struct {
 	Spec        *ServiceSpec
 	Live        *Live
 	Pools       []*Pool
-	Active      *Pool     // one of Pools
+	Active      *Pool     // one of Pools; all new work is its, but for what Split leads elsewhere
 	Previous    string    // the pool that was active before; "": none
-	Split       *Split    // a share of new work for another pool; nil: none
+	Split       *Split    // nil: all new work goes to Active
 	Since       time.Time // since when Active is
 	Hold        *Hold
 	Maintenance *Maintenance
@@ -71,7 +71,8 @@ type Service struct {
 	// a pool; nil: the last swap was of pools.
 	PreviousServers []string
 
-	// Serving is what claims choose from: Active, or with a Split a pool made of both.
+	// Serving has all servers that claims may choose: those of Active, or with a Split those of each pool that has a
+	// share, pool by pool.
 	// Invariant: settle made it from the fields above, so no snapshot has a service that was not settled.
 	Serving *Pool
 
@@ -91,6 +92,7 @@ type Live struct {
 // atomic ones may be read by anyone.
 type serviceCell struct {
 	cursor    uint32 // of RoundRobin, and where LeastConnections begins, so that ties go round
+	turn      uint32 // of Split.next
 	steerRev  uint64 // Service.SteerRev at the last look
 	first     int64  // Clock instant of the first start since steerRev; 0: none yet
 	resteered int    // dials taken back since steerRev
@@ -102,7 +104,7 @@ type serviceCell struct {
 	expired    atomic.Uint64 // answered by the door: waited too long in a hold
 	heldTotal  atomic.Uint64
 	malformed  atomic.Uint64 // no valid PROXY header
-	_          [40]byte
+	_          [36]byte
 }
 
 // Pool is a named set of servers in a snapshot.
@@ -118,6 +120,7 @@ type Pool struct {
 	willing []uint16 // members that an operator lets take new work, whatever their health
 	chosen  []bool   // of each member: it is in ready
 	uniform bool     // their weights are all the same
+	dead    bool     // Dead
 	at      map[*Server]int
 }
 
@@ -154,6 +157,7 @@ func newPool(name string, members []Member, spec *ServiceSpec) *Pool {
 		p.uniform = p.uniform && members[i].Weight == members[p.ready[0]].Weight
 	}
 	p.order = smoothOrder(members, p.ready)
+	p.dead = p.Dead()
 	return p
 }
 
@@ -398,8 +402,11 @@ func (s *Service) recall(mem *ServiceMemory) {
 	if s.Pool(mem.Previous) != nil { // the file may no longer have it: then there is no way back
 		s.Previous, s.PreviousServers = mem.Previous, mem.PreviousServers
 	}
-	if mem.Split != nil && s.Pool(mem.Split.Pool) != nil && mem.Split.Pool != s.Active.Name && !s.Spec.Exclusive {
-		s.Split = mem.Split
+	if mem.Split != nil && !s.Spec.Exclusive {
+		split := *mem.Split
+		if split.resolve(s.Pools, s.Active) { // else the file no longer has its pools: all goes to the active one
+			s.Split = &split
+		}
 	}
 }
 

@@ -80,9 +80,9 @@ type Switch struct {
 	seq     uint64                 // of the last journal record
 	busy    map[string]*Operation  // services with a swap under way, up to its commit
 	drains  map[*drain]struct{}    // going on
-	timers  map[string]*time.Timer // service → next deadline of a hold or maintenance
+	timers  map[string]*time.Timer // service → next deadline of a hold, maintenance or split
 	retired []*Server              // removed by a reload while they had connections
-	ended   []string               // services whose hold or maintenance passed its deadline before the start
+	ended   []string               // services whose hold, maintenance or split passed its deadline before the start
 	stopped bool
 
 	reloads       atomic.Uint64
@@ -141,7 +141,7 @@ func (s *Switch) Start(plane Plane, detail string) error {
 		}
 	}
 	if s.ended != nil {
-		r.Reason = "hold or maintenance had passed its own deadline: " + strings.Join(s.ended, ", ")
+		r.Reason = "hold, maintenance or split had passed its own deadline: " + strings.Join(s.ended, ", ")
 	}
 	if err := s.note(&r, true); err != nil {
 		s.opt.Warn("the start could not be journalled; changes will be refused until the journal can be written", err)
@@ -167,10 +167,10 @@ func (s *Switch) JournalErrors() uint64 { return s.journalErrors.Load() }
 // background), or, for a swap that holds clients, as soon as it has begun. A refused change returns a
 // *Refusal and has changed nothing.
 func (s *Switch) Apply(ctx context.Context, ch Change) (*Operation, error) {
-	if ch.Verb == VerbSwap || ch.Verb == VerbBack {
+	if ch.Verb == VerbSwap || ch.Verb == VerbBack || ch.Verb == VerbSplit {
 		return s.swap(ctx, ch)
 	}
-	if (ch.Verb == VerbKeep || ch.Verb == VerbSplit) && !ch.Force {
+	if ch.Verb == VerbKeep && !ch.Force {
 		if err := s.askFirst(ctx, &ch); err != nil {
 			return nil, err
 		}
@@ -390,7 +390,7 @@ func names(proofs []Proof) []string {
 	return out
 }
 
-// proofs begins the proof of each service that the change swaps.
+// proofs begins the proof of each seal after which others take over.
 func (op *Operation) proofs(p *Planned) []Proof {
 	op.mu.Lock()
 	defer op.mu.Unlock()
@@ -610,7 +610,7 @@ func (s *Switch) outcome(op *Operation, outcome Outcome, detail string) {
 	}
 }
 
-// arm sets the timer for the next deadline of a service's hold or maintenance, in the place of the one it had.
+// arm sets the timer for the next deadline of a service's hold, maintenance or split, in the place of the one it had.
 // Must be called with s.mu held.
 func (s *Switch) arm(name string) {
 	if t := s.timers[name]; t != nil {
@@ -628,6 +628,9 @@ func (s *Switch) arm(name string) {
 	if m := svc.Maintenance; m != nil && !m.Until.IsZero() && (until.IsZero() || m.Until.Before(until)) {
 		until = m.Until
 	}
+	if sp := svc.Split; sp != nil && !sp.Until.IsZero() && (until.IsZero() || sp.Until.Before(until)) {
+		until = sp.Until
+	}
 	if until.IsZero() {
 		return
 	}
@@ -636,7 +639,7 @@ func (s *Switch) arm(name string) {
 	s.timers[name] = time.AfterFunc(time.Until(until), func() { s.expire(name, until) })
 }
 
-// expire ends a hold or maintenance at its own deadline (P8). While a swap of the service is under way it does
+// expire ends a hold, maintenance or split at its own deadline (P8). While a swap of the service is under way it does
 // nothing: a hand-over keeps its own deadline, and done arms the timer again.
 func (s *Switch) expire(name string, until time.Time) {
 	svc := s.cur.Load().Service(name)
@@ -649,6 +652,9 @@ func (s *Switch) expire(name string, until time.Time) {
 	}
 	if svc.Maintenance != nil {
 		changes = append(changes, Change{Verb: VerbMaintenance, Target: name, Who: TheDoor, Reason: "the maintenance's own deadline", expiry: true, deadline: until})
+	}
+	if svc.Split != nil {
+		changes = append(changes, Change{Verb: VerbSplit, Target: name, Who: TheDoor, Reason: "the split's own deadline", expiry: true, deadline: until})
 	}
 	for _, ch := range changes {
 		err := s.commit(s.ops.new(ch), ch)

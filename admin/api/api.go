@@ -5,11 +5,11 @@
 //	GET  /v1/version                                    Version
 //	POST /v1/services/{target}/swap                     SwapRequest     → Operation
 //	POST /v1/services/{target}/back                     SwapRequest     → Operation   ("to" must be empty)
+//	POST /v1/services/{target}/split                    SplitRequest    → Operation
 //	POST /v1/services/{target}/hold                     HoldRequest     → Operation
 //	POST /v1/services/{target}/release                  ChangeRequest   → Operation
 //	POST /v1/services/{target}/maintenance              MaintenanceRequest → Operation
 //	POST /v1/services/{service}/keep                    KeepRequest     → Operation
-//	POST /v1/services/{service}/split                   SplitRequest    → Operation
 //	POST /v1/services/{service}/pools/{pool}/drain      DrainRequest    → Operation
 //	POST /v1/services/{service}/pools/{pool}/ready      ChangeRequest   → Operation
 //	POST /v1/services/{service}/pools/{pool}/servers/{server}/drain|ready|weight   (WeightRequest for weight)
@@ -66,9 +66,9 @@ type Service struct {
 	Previous string   `json:"previous,omitempty"` // where `turnout back` leads
 	// PreviousServers are those of Previous that back makes the serving set, when the last change was inside a pool.
 	PreviousServers []string        `json:"previous_servers,omitempty"`
-	Split           *Split          `json:"split,omitempty"`
-	Since           time.Time       `json:"since,omitzero"` // of the active pool
-	State           string          `json:"state"`          // serving | held | maintenance | handover | removed (by a reload, while connections are left)
+	Split           *Split          `json:"split,omitempty"` // nil: all new work goes to the active pool
+	Since           time.Time       `json:"since,omitzero"`  // of the active pool
+	State           string          `json:"state"`           // serving | held | maintenance | handover | removed (by a reload, while connections are left)
 	Exclusive       bool            `json:"exclusive,omitempty"`
 	Held            int             `json:"held"` // clients waiting at the door
 	HeldUntil       *time.Time      `json:"held_until,omitempty"`
@@ -76,15 +76,6 @@ type Service struct {
 	Connections     int             `json:"connections"`
 	Operation       string          `json:"operation,omitempty"` // id of one under way
 	Pools           map[string]Pool `json:"pools"`
-}
-
-// Split gives a pool that is not the active one a share of new work.
-type Split struct {
-	Pool    string    `json:"pool"`
-	Percent float64   `json:"percent"`
-	Since   time.Time `json:"since"`
-	By      string    `json:"by,omitempty"`
-	Reason  string    `json:"reason,omitempty"`
 }
 
 // Maintenance of a service.
@@ -96,9 +87,18 @@ type Maintenance struct {
 	Reason string     `json:"reason,omitempty"`
 }
 
+// Split leads parts of a service's new work to other pools than the active one.
+type Split struct {
+	Since  time.Time          `json:"since"`
+	Until  *time.Time         `json:"until,omitempty"` // then all goes to the active pool again; nil: until it is changed
+	By     string             `json:"by,omitempty"`
+	Reason string             `json:"reason,omitempty"`
+	Shares map[string]float64 `json:"shares"` // pool → percent of the new work; they add up to 100
+}
+
 // Pool of a service.
 type Pool struct {
-	State       string            `json:"state"`             // active | split | standby | draining | drained
+	State       string            `json:"state"`             // active | split (not the active one, and new work goes to it) | standby | draining | drained
 	Percent     float64           `json:"percent,omitempty"` // of new work
 	Connections int               `json:"connections"`
 	DrainUntil  *time.Time        `json:"drain_until,omitempty"`
@@ -191,13 +191,16 @@ type KeepRequest struct {
 	Then    string   `json:"then,omitempty"`
 }
 
-// SplitRequest gives a pool that is not the active one a share of new work.
+// SplitRequest leads parts of a service's or group's new work to other pools than the active one.
 type SplitRequest struct {
 	ChangeRequest
-	Pool    string   `json:"pool"`
-	Percent *float64 `json:"percent"` // required, to a tenth; 0 ends the split, and the pool drains
-	Drain   Duration `json:"drain,omitempty"`
-	Then    string   `json:"then,omitempty"`
+	// Shares are pool → percent, with two decimals at most. The active pool gets what the others leave. {} ends
+	// a split; a request without it is refused.
+	Shares map[string]float64 `json:"shares"`
+	For    Duration           `json:"for,omitempty"` // its own deadline; then all new work goes to the active pool again
+	// Drain and Then are for pools that had a share and get none any more.
+	Drain Duration `json:"drain,omitempty"`
+	Then  string   `json:"then,omitempty"`
 }
 
 // HoldRequest lets new work wait at the door.
@@ -273,7 +276,8 @@ type Step struct {
 	Text string    `json:"text"`
 }
 
-// Proof is what a swap can show for one service. Instants are taken between two looks at the snapshot, so
+// Proof is what a swap can show for one service, or a split for pools that get no new work any more. From and To name
+// several pools with a comma between, where a split had led new work to several or still does. Instants are taken between two looks at the snapshot, so
 // a start on the old side always lies before the swap and one on the new side after it.
 type Proof struct {
 	Service       string     `json:"service"`
@@ -322,7 +326,7 @@ type Who struct {
 type Event struct {
 	Seq     uint64    `json:"seq"`
 	Time    time.Time `json:"time"`
-	Type    string    `json:"type"` // the verb of a change in force: swap, back, hold, …; or step, of a hand-over under way; or drained
+	Type    string    `json:"type"` // the verb of a change in force: swap, back, split, hold, …; or step, of a hand-over under way; or drained
 	Service string    `json:"service,omitempty"`
 	Text    string    `json:"text"`
 	Data    any       `json:"data,omitempty"`

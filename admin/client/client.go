@@ -85,9 +85,9 @@ func (c *Client) Keep(ctx context.Context, service string, req api.KeepRequest) 
 	return c.change(ctx, path("services", service, "keep"), req)
 }
 
-// Split gives a pool of a service beside the active one a share of new work.
-func (c *Client) Split(ctx context.Context, service string, req api.SplitRequest) (*api.Operation, error) {
-	return c.change(ctx, path("services", service, "split"), req)
+// Split leads parts of a service's or group's new work to other pools than the active one, or ends that.
+func (c *Client) Split(ctx context.Context, target string, req api.SplitRequest) (*api.Operation, error) {
+	return c.change(ctx, path("services", target, "split"), req)
 }
 
 // Hold lets new work of a service or group wait at the door.

@@ -32,7 +32,7 @@ func (s *Step) ask(ctx context.Context, door *client.Client, r api.ChangeRequest
 	case "keep":
 		return door.Keep(ctx, s.Target, api.KeepRequest{ChangeRequest: r, Servers: s.Servers, Drain: drain, Then: s.Then})
 	case "split":
-		return door.Split(ctx, s.Target, api.SplitRequest{ChangeRequest: r, Pool: s.Pool, Percent: &s.Percent, Drain: drain, Then: s.Then})
+		return door.Split(ctx, s.Target, api.SplitRequest{ChangeRequest: r, Shares: map[string]float64{s.Pool: s.Percent}, Drain: drain, Then: s.Then})
 	case "hold":
 		return door.Hold(ctx, s.Target, api.HoldRequest{ChangeRequest: r, For: lasts})
 	case "release":

@@ -255,6 +255,9 @@ func remembered(spec *proxy.Spec, mem *proxy.Memory) []string {
 		if h := m.Hold; h != nil && h.Until.After(time.Now()) {
 			out = append(out, fmt.Sprintf("service %s: held until %s, as the journal remembers", s.Name, h.Until.Local().Format(time.DateTime)))
 		}
+		if m.Split != nil && (m.Split.Until.IsZero() || m.Split.Until.After(time.Now())) {
+			out = append(out, fmt.Sprintf("service %s: split: %s, as the journal remembers", s.Name, m.Split))
+		}
 		if m.Maintenance != nil {
 			out = append(out, fmt.Sprintf("service %s: in maintenance, as the journal remembers", s.Name))
 		}

@@ -78,6 +78,15 @@ func pools(st *api.Status, before []string) []string {
 	return sortedKeys(found)
 }
 
+// shares are the pools that a split can lead to, or its end.
+func shares(st *api.Status, before []string) []string {
+	out := []string{"off"}
+	for _, pool := range pools(st, before[:1]) {
+		out = append(out, pool+"=")
+	}
+	return out
+}
+
 func servers(st *api.Status, _ []string) []string {
 	var out []string
 	for _, service := range sortedKeys(st.Services) {

@@ -230,7 +230,7 @@ func (ch *change) announce() {
 		for _, line := range op.Plan {
 			ch.cli.printf("would: %s", line)
 		}
-	case len(op.Proofs) > 0:
+	case len(op.Proofs) > 0 && op.Verb != "split":
 		for i := range op.Proofs {
 			p := &op.Proofs[i]
 			ch.cli.printf("%s%s", moved(p, op.Revision), stillOn(p))

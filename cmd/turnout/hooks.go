@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
+	"slices"
 	"strings"
 	"time"
 
@@ -96,10 +97,16 @@ func (ch *change) hookEnv(ctx context.Context) ([]string, error) {
 	if err != nil {
 		return nil, err
 	}
+	list := members(st, ch.target)
+	unsplit := ch.verb == "back" && slices.ContainsFunc(list, func(name string) bool { return st.Services[name].Split != nil })
 	var from, to []string
-	for _, name := range members(st, ch.target) {
+	for _, name := range list {
 		s := st.Services[name]
-		from, to = append(from, s.Active), append(to, ch.destination(s))
+		dest := s.Active // where it goes back to when it is a split that is taken back
+		if !unsplit {
+			dest = ch.destination(s)
+		}
+		from, to = append(from, s.Active), append(to, dest)
 	}
 	return []string{"TURNOUT_SERVICE=" + ch.target, "TURNOUT_FROM=" + words(from), "TURNOUT_TO=" + words(to)}, nil
 }

@@ -164,13 +164,21 @@ func (c *cli) servicesTable(st *api.Status) {
 	var rows [][]cell
 	for _, name := range sortedKeys(st.Services) {
 		s := st.Services[name]
-		rows = append(rows, []cell{text(name), text(s.Active), serviceState(s), text(standbys(s)),
+		rows = append(rows, []cell{text(name), text(active(s)), serviceState(s), text(standbys(s)),
 			number(s.Connections), number(s.Held), text(fmt.Sprint(st.Revision)), text(since(s.Since))})
 	}
 	c.table([]string{"SERVICE", "ACTIVE", "STATE", "STANDBY", "CONNS", "HELD", "REV", "SINCE"}, rows)
 	for _, g := range sortedKeys(st.Groups) {
 		c.printf("group %s: %s", g, strings.Join(st.Groups[g], ", "))
 	}
+}
+
+// active is the active pool, while the service is split with its share.
+func active(s api.Service) string {
+	if s.Split == nil {
+		return s.Active
+	}
+	return fmt.Sprintf("%s %s", s.Active, percent(s.Pools[s.Active].Percent))
 }
 
 // serviceState is the state with how long it lasts at most.
@@ -181,6 +189,10 @@ func serviceState(s api.Service) cell {
 		state += " (" + left(s.Maintenance.Until) + " left)"
 	case s.HeldUntil != nil:
 		state += " (" + left(s.HeldUntil) + " left)"
+	case s.State == "serving" && s.Split != nil && s.Split.Until != nil:
+		state = "split (" + left(s.Split.Until) + " left)"
+	case s.State == "serving" && s.Split != nil:
+		state = "split"
 	}
 	if ready, watched := readyOf(s.Pools[s.Active]); ready < watched && s.State == "serving" {
 		state += fmt.Sprintf(", %d of %d ready", ready, watched)
@@ -193,7 +205,11 @@ func standbys(s api.Service) string {
 	var out []string
 	for _, name := range sortedKeys(s.Pools) {
 		if name != s.Active {
-			out = append(out, name+poolNote(s.Pools[name]))
+			share := ""
+			if p := s.Pools[name]; p.Percent > 0 {
+				share = " " + percent(p.Percent)
+			}
+			out = append(out, name+share+poolNote(s.Pools[name]))
 		}
 	}
 	if len(out) == 0 {
@@ -208,9 +224,7 @@ func poolNote(p api.Pool) string {
 		return fmt.Sprintf(" (draining %d, %s left)", p.Connections, left(p.DrainUntil))
 	case p.State == "draining":
 		return fmt.Sprintf(" (draining %d)", p.Connections)
-	case p.State == "split":
-		return " (" + percent(p.Percent) + ")"
-	case p.State != "standby" && p.State != "active":
+	case p.State != "standby" && p.State != "active" && p.State != "split":
 		return " (" + p.State + ")"
 	}
 	if ready, watched := readyOf(p); watched > 0 && ready < watched {
@@ -245,9 +259,13 @@ func (c *cli) serviceDetails(name string, st *api.Status) {
 		c.printf("maintenance by %s since %s%s%s", m.By, m.Since.Local().Format(time.DateTime), until, because(m.Reason))
 	}
 	if sp := s.Split; sp != nil {
-		c.printf("%s of new work to %s, by %s since %s%s", percent(sp.Percent), sp.Pool, sp.By, sp.Since.Local().Format(time.DateTime), because(sp.Reason))
-	}
-	if s.Previous != "" {
+		until := "until that is changed"
+		if sp.Until != nil {
+			until = fmt.Sprintf("until %s (%s left), then all to %s", sp.Until.Local().Format(time.DateTime), left(sp.Until), s.Active)
+		}
+		c.printf("split by %s since %s, %s%s", sp.By, sp.Since.Local().Format(time.DateTime), until, because(sp.Reason))
+		c.printf("`turnout split %s off` leads all new clients to %s", name, s.Active)
+	} else if s.Previous != "" {
 		c.printf("`turnout back %s` leads to %s", name, strings.Join(append([]string{s.Previous}, commas(s.PreviousServers)...), "/"))
 	}
 	if s.Operation != "" {
@@ -258,7 +276,7 @@ func (c *cli) serviceDetails(name string, st *api.Status) {
 		p := s.Pools[pool]
 		for _, server := range sortedKeys(p.Servers) {
 			sv := p.Servers[server]
-			rows = append(rows, []cell{text(pool), stateCell(p.State + strings.TrimPrefix(poolNote(p), " ("+p.State+")")), text(server), text(sv.Address), stateCell(sv.State),
+			rows = append(rows, []cell{text(pool), stateCell(poolState(s, p) + strings.TrimPrefix(poolNote(p), " ("+p.State+")")), text(server), text(sv.Address), stateCell(sv.State),
 				number(sv.Weight), number(sv.Connections), text(fmt.Sprint(sv.Total)), text(fmt.Sprint(sv.DialFailures)),
 				text(instant(&sv.LastStart, "-")), text(sv.LastDialError)})
 		}
@@ -289,6 +307,14 @@ func (c *cli) whyNotReady(s api.Service) {
 			c.printf("%s/%s %s since %s (%s)%s", pool, name, h.State, h.Since.Local().Format(time.TimeOnly), since(h.Since), why)
 		}
 	}
+}
+
+// poolState is the state; while the service is split with the pool's share.
+func poolState(s api.Service, p api.Pool) string {
+	if s.Split == nil || p.Percent == 0 {
+		return p.State
+	}
+	return p.State + " " + percent(p.Percent)
 }
 
 // watch shows the status whenever something happens and each second, until it is told to stop. A door that

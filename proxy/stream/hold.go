@@ -82,21 +82,11 @@ func (w *worker) showHead(q *queue) {
 	q.line.since[w.loop.ID()].Store(since)
 }
 
-// limited tells whether a service's servers can be full.
-func limited(svc *proxy.Service) bool {
-	for i := range svc.Serving.Members {
-		if svc.Serving.Members[i].Max > 0 {
-			return true
-		}
-	}
-	return false
-}
-
 // mustQueue tells whether a new client has to wait because others wait already for servers that were full;
 // otherwise it could take what becomes free before they do. When the door is full too, it may try its luck.
 func (w *worker) mustQueue(svc *proxy.Service) bool {
 	n := svc.Held()
-	return n > 0 && n < svc.Spec.Hold.Max && svc.Hold == nil && svc.Maintenance == nil && limited(svc)
+	return n > 0 && n < svc.Spec.Hold.Max && svc.Hold == nil && svc.Maintenance == nil && svc.Limited()
 }
 
 // queueDown tells whether a new client has to wait because no server answers those that wait already.
@@ -108,7 +98,7 @@ func (w *worker) queueDown(svc *proxy.Service) bool {
 // roomAt lets in the client that has waited longest for servers that were full, now that a connection has ended.
 func (w *worker) roomAt(listener int) {
 	svc := w.sw.Current().At(listener)
-	if svc == nil || svc.Hold != nil || svc.Held() == 0 || !limited(svc) {
+	if svc == nil || svc.Hold != nil || svc.Held() == 0 || !svc.Limited() {
 		return
 	}
 	live := svc.Live
