@@ -46,6 +46,8 @@ var (
 
 	descHealth      = desc("server_health", "1 for the state that the server's checks have come to, 0 for the others: unknown, ready, failing (was ready), waiting (never was).", "service", "pool", "server", "state")
 	descTransitions = desc("server_health_transitions_total", "How often the server's state of health has changed.", "service", "pool", "server")
+	descRequests    = desc("http_requests_total", "Requests that a server of the pool answered, by the first digit of the status; none: it did not answer.", "service", "pool", "code")
+	descDuration    = desc("http_request_duration_seconds", "From a request's first byte to the end of its answer.", "service", "pool")
 
 	descResteered = desc("resteered_total", "Connections being established to the pool that a change took back and led elsewhere.", "service", "pool")
 	descCut       = desc("cut_total", "Connections to the pool that the door ended at a drain's deadline.", "service", "pool")
@@ -62,7 +64,7 @@ var (
 func (collector) Describe(out chan<- *prometheus.Desc) {
 	for _, d := range []*prometheus.Desc{
 		descBuild, descRevision, descFrozen, descActive, descShare, descReady, descMaintenance, descAccepted, descRefused, descHeld, descHeldTotal,
-		descOverlap, descLastSwap, descTotal, descOpen, descDialing, descFailures, descBytes, descResteered, descCut,
+		descOverlap, descLastSwap, descTotal, descOpen, descDialing, descFailures, descBytes, descRequests, descDuration, descResteered, descCut,
 		descHealth, descTransitions, descDraining, descSwaps, descReloads, descReloadGood, descReloadTime, descJournal,
 	} {
 		out <- d
@@ -159,6 +161,7 @@ func (out scrape) service(svc *proxy.Service, stats *proxy.Stats) {
 func (out scrape) servers(snap *proxy.Snapshot, drains []proxy.Drain, retired []*proxy.Server, folded map[serverKey]proxy.ServerCounts) {
 	type poolKey struct{ service, pool string }
 	all := map[serverKey]proxy.ServerCounts{}
+	requests := map[poolKey]proxy.Requests{}
 	resteered, cut, draining := map[poolKey]uint64{}, map[poolKey]uint64{}, map[poolKey]int{}
 	for s := range serversOf(snap) {
 		all[keyOf(s)] = s.Counts()
@@ -174,6 +177,7 @@ func (out scrape) servers(snap *proxy.Snapshot, drains []proxy.Drain, retired []
 		} else if _, listed := draining[poolKey{k.service, k.pool}]; listed {
 			resteered[poolKey{k.service, k.pool}] += n.Resteered
 			cut[poolKey{k.service, k.pool}] += n.Cut
+			requests[poolKey{k.service, k.pool}] = requests[poolKey{k.service, k.pool}].Add(n.Requests)
 		}
 	}
 	for k, n := range all {
@@ -185,13 +189,37 @@ func (out scrape) servers(snap *proxy.Snapshot, drains []proxy.Drain, retired []
 		out.counter(descBytes, n.BytesToClient, k.service, k.pool, k.server, "to_client")
 		resteered[poolKey{k.service, k.pool}] += n.Resteered
 		cut[poolKey{k.service, k.pool}] += n.Cut
+		requests[poolKey{k.service, k.pool}] = requests[poolKey{k.service, k.pool}].Add(n.Requests)
 	}
 	for _, d := range drains {
 		draining[poolKey{d.Service, d.Pool}] += d.Remaining
+	}
+	for k, n := range requests {
+		if svc := snap.Service(k.service); svc != nil && svc.Spec.Mode == proxy.HTTP {
+			out.requests(n, k.service, k.pool)
+		}
 	}
 	for k, n := range draining {
 		out.gauge(descDraining, float64(n), k.service, k.pool)
 		out.counter(descResteered, resteered[k], k.service, k.pool)
 		out.counter(descCut, cut[k], k.service, k.pool)
 	}
+}
+
+// requests tells of the requests that a pool's servers answered.
+func (out scrape) requests(n proxy.Requests, service, pool string) {
+	for class, count := range n.Answers {
+		code := "none"
+		if class > 0 {
+			code = string(rune('0'+class)) + "xx"
+		}
+		out.counter(descRequests, count, service, pool, code)
+	}
+	all, buckets := uint64(0), make(map[float64]uint64, len(proxy.TookBounds))
+	for i, bound := range proxy.TookBounds {
+		all += n.Took[i]
+		buckets[float64(bound)/1e9] = all
+	}
+	all += n.Took[len(proxy.TookBounds)]
+	out <- prometheus.MustNewConstHistogram(descDuration, all, n.Sum.Seconds(), buckets, service, pool)
 }

@@ -83,5 +83,6 @@ func sum(a, b proxy.ServerCounts) proxy.ServerCounts {
 	a.BytesToServer += b.BytesToServer
 	a.BytesToClient += b.BytesToClient
 	a.LastStart = max(a.LastStart, b.LastStart)
+	a.Requests = a.Requests.Add(b.Requests)
 	return a
 }

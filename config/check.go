@@ -69,6 +69,11 @@ func (c *checker) service(s *named[serviceKeys]) proxy.ServiceSpec {
 		Timeouts:      timeouts(&k.timeouts.v),
 		AccessLog:     k.accessLog.v,
 	}
+	for _, p := range k.trusted.v {
+		if !p.bad {
+			spec.TrustedProxies = append(spec.TrustedProxies, p.v)
+		}
+	}
 	own := newClaims()
 	for _, l := range k.listen.v {
 		if !l.bad {
@@ -88,7 +93,7 @@ func (c *checker) service(s *named[serviceKeys]) proxy.ServiceSpec {
 }
 
 func timeouts(k *timeoutKeys) proxy.TimeoutSpec {
-	return proxy.TimeoutSpec{Connect: k.connect.v, Idle: k.idle.v, RequestHeader: k.requestHeader.v, RequestBody: k.requestBody.v, Response: k.response.v}
+	return proxy.TimeoutSpec{Connect: k.connect.v, Idle: k.idle.v, RequestHeader: k.requestHeader.v, RequestBody: k.requestBody.v, Response: k.response.v, IdleTunnel: k.idleTunnel.v}
 }
 
 // mode refuses keys that the service's mode has no use for.
@@ -104,7 +109,10 @@ func (c *checker) mode(k *serviceKeys) {
 			c.refuse(p.send.place, p.send.raw, "of no use in mode http: one connection to a server carries requests of many clients; X-Forwarded-For and Forwarded name each")
 		}
 	default:
-		for _, d := range []*value[time.Duration]{&t.requestHeader, &t.requestBody, &t.response} {
+		if k.trusted.written && !k.trusted.bad {
+			c.refuse(k.trusted.place, "", "of no use in mode tcp; want mode: http in this service, or no such key")
+		}
+		for _, d := range []*value[time.Duration]{&t.requestHeader, &t.requestBody, &t.response, &t.idleTunnel} {
 			if d.written && !d.bad {
 				c.refuse(d.place, d.raw, "of no use in mode tcp; want mode: http in this service, or no such key")
 			}

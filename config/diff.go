@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"fmt"
 	"maps"
+	"net/netip"
 	"slices"
 	"strings"
 	"time"
@@ -111,6 +112,8 @@ func (d *diff) service(old, next proxy.ServiceSpec) {
 	d.words("timeouts.request_header", short(old.Timeouts.RequestHeader), short(next.Timeouts.RequestHeader))
 	d.words("timeouts.request_body", short(old.Timeouts.RequestBody), short(next.Timeouts.RequestBody))
 	d.words("timeouts.response", short(old.Timeouts.Response), short(next.Timeouts.Response))
+	d.words("timeouts.idle_tunnel", never(old.Timeouts.IdleTunnel), never(next.Timeouts.IdleTunnel))
+	d.set("trusted_proxies ", "", "", networkNames(old.TrustedProxies), networkNames(next.TrustedProxies))
 	d.words("access_log", onOff(old.AccessLog), onOff(next.AccessLog))
 	d.health(old.Health, next.Health)
 }
@@ -152,6 +155,13 @@ func (d *diff) health(old, next *proxy.HealthSpec) {
 	d.words("health.fall", fmt.Sprint(old.Fall), fmt.Sprint(next.Fall))
 	d.words("health: the longest a check may take", short(old.Limit), short(next.Limit))
 	d.words("health.none_ready", string(old.NoneReady), string(next.NoneReady))
+}
+
+func networkNames(list []netip.Prefix) (all []string) {
+	for _, p := range list {
+		all = append(all, p.String())
+	}
+	return all
 }
 
 // set tells which words came and went.

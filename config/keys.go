@@ -2,6 +2,7 @@ package config
 
 import (
 	"math"
+	"net/netip"
 	"time"
 
 	"github.com/turnout-proxy/turnout/proxy"
@@ -85,6 +86,7 @@ type serviceKeys struct {
 	timeouts      value[timeoutKeys]
 	accessLog     value[bool]
 	health        value[healthKeys]
+	trusted       value[[]value[netip.Prefix]]
 }
 
 var serviceShape = keysOf(
@@ -108,7 +110,23 @@ var serviceShape = keysOf(
 	key("access_log", "One log line per ended connection.",
 		yesNo().or(false), func(s *serviceKeys) *value[bool] { return &s.accessLog }),
 	key("health", "How the servers are watched. Without it they are not.", healthShape, func(s *serviceKeys) *value[healthKeys] { return &s.health }),
+	key("trusted_proxies", "http: addresses or networks of proxies before the door, whose X-Forwarded-* and Forwarded are kept and added to.",
+		listOf("a list of addresses and networks", networkShape), func(s *serviceKeys) *value[[]value[netip.Prefix]] { return &s.trusted }),
 )
+
+var networkShape = text(`an address or a network such as "10.0.0.0/8"`, object{"pattern": `^[0-9a-fA-F:.]+(/[0-9]{1,3})?$`}, func(s string) (netip.Prefix, string) {
+	if ip, err := netip.ParseAddr(s); err == nil && ip.Zone() == "" {
+		return netip.PrefixFrom(ip.Unmap(), ip.Unmap().BitLen()), ""
+	}
+	p, err := netip.ParsePrefix(s)
+	switch {
+	case err != nil:
+		return p, `want an address or a network such as "10.0.0.0/8"`
+	case p != p.Masked():
+		return p, "has bits set behind its prefix; want " + p.Masked().String()
+	}
+	return p, ""
+})
 
 var listenShape = text(wantListen, object{"pattern": "^unix:/.|^systemd:.|^[^/]*:[0-9]+$"}, parseListen)
 
@@ -192,7 +210,9 @@ var proxyShape = keysOf(
 		oneOf(proxy.ProxyOff, proxy.ProxyV1, proxy.ProxyV2).or(proxy.ProxyOff), func(p *proxyKeys) *value[proxy.ProxyVersion] { return &p.send }),
 )
 
-type timeoutKeys struct{ connect, idle, requestHeader, requestBody, response value[time.Duration] }
+type timeoutKeys struct {
+	connect, idle, requestHeader, requestBody, response, idleTunnel value[time.Duration]
+}
 
 var timeoutShape = keysOf(
 	key("connect", "For one dial; then the next server is tried.",
@@ -205,4 +225,6 @@ var timeoutShape = keysOf(
 		duration(time.Millisecond).or(time.Minute), func(t *timeoutKeys) *value[time.Duration] { return &t.requestBody }),
 	key("response", "http: without a byte from the server once it has the request; then 504, or the end.",
 		duration(time.Millisecond).or(time.Minute), func(t *timeoutKeys) *value[time.Duration] { return &t.response }),
+	key("idle_tunnel", "http: a WebSocket or another upgraded connection without a byte either way for so long is closed; 0: never.",
+		durationOrNever().or(0), func(t *timeoutKeys) *value[time.Duration] { return &t.idleTunnel }),
 )

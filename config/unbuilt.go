@@ -13,7 +13,6 @@ var unbuilt = []string{
 	"services.*.routes",
 	"services.*.preview",
 	"services.*.tls",
-	"services.*.timeouts.idle_tunnel",
 }
 
 func isUnbuilt(pattern string) bool { return slices.Contains(unbuilt, pattern) }

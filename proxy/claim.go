@@ -338,6 +338,18 @@ func (c *Claimer) Carried(srv *Server, toServer, toClient int) {
 	}
 }
 
+// Answered counts a request that has ended on a server: its status (0: it had no answer) and how long it took.
+func (c *Claimer) Answered(srv *Server, status int, took int64) {
+	n := &srv.cells[c.loop]
+	n.answers[min(status/100, AnswerClasses-1)].Add(1)
+	i := 0
+	for i < len(TookBounds) && took > TookBounds[i] {
+		i++
+	}
+	n.took[i].Add(1)
+	n.tookSum.Add(took)
+}
+
 // Accepted counts a client.
 func (c *Claimer) Accepted(svc *Service) { svc.Live.cells[c.loop].accepted.Add(1) }
 

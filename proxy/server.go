@@ -48,6 +48,52 @@ type cell struct {
 	toClient  atomic.Uint64
 	lastStart atomic.Int64
 	_         [56]byte
+
+	answers [AnswerClasses]atomic.Uint64 // of requests: by the first digit of the status; 0: none
+	took    [len(TookBounds) + 1]atomic.Uint64
+	tookSum atomic.Int64 // nanoseconds
+	_       [56]byte
+}
+
+// AnswerClasses is the number of classes of answers: without a status, 1xx to 5xx.
+const AnswerClasses = 6
+
+// TookBounds are the upper bounds of the buckets in which the time of requests is counted, in nanoseconds; the last
+// bucket has none.
+var TookBounds = [...]int64{5e5, 1e6, 2.5e6, 5e6, 1e7, 2.5e7, 5e7, 1e8, 2.5e8, 5e8, 1e9, 2.5e9, 5e9, 1e10, 3e10}
+
+// Requests is a reading of the requests that a server answered, or did not, since it was made.
+type Requests struct {
+	Answers [AnswerClasses]uint64
+	Took    [len(TookBounds) + 1]uint64 // not cumulative
+	Sum     time.Duration
+}
+
+// requests reads what all loops count.
+func (s *Server) requests() (n Requests) {
+	for i := range s.cells {
+		c := &s.cells[i]
+		for k := range c.answers {
+			n.Answers[k] += c.answers[k].Load()
+		}
+		for k := range c.took {
+			n.Took[k] += c.took[k].Load()
+		}
+		n.Sum += time.Duration(c.tookSum.Load())
+	}
+	return n
+}
+
+// Add joins two readings.
+func (n Requests) Add(m Requests) Requests {
+	for k := range n.Answers {
+		n.Answers[k] += m.Answers[k]
+	}
+	for k := range n.Took {
+		n.Took[k] += m.Took[k]
+	}
+	n.Sum += m.Sum
+	return n
 }
 
 func newServer(service, pool string, spec ServerSpec, loops int) *Server {
@@ -63,6 +109,7 @@ type ServerCounts struct {
 	BytesToServer, BytesToClient uint64
 	LastStart                    int64 // Clock instant of the last start; 0: none yet
 	LastError                    string
+	Requests                     Requests // of mode http
 }
 
 // Counts reads what all loops count on the server.
@@ -80,6 +127,7 @@ func (s *Server) Counts() ServerCounts {
 		n.BytesToClient += c.toClient.Load()
 		n.LastStart = max(n.LastStart, c.lastStart.Load())
 	}
+	n.Requests = s.requests()
 	if e := s.lastError.Load(); e != nil {
 		n.LastError = *e
 	}

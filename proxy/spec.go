@@ -1,6 +1,9 @@
 package proxy
 
-import "time"
+import (
+	"net/netip"
+	"time"
+)
 
 // Spec is what the configuration file declares: services, pools, policy. It is built once by package
 // config, already checked, and never changed afterwards. What the journal remembers (active pool, server
@@ -73,8 +76,10 @@ type ServiceSpec struct {
 	Hold          HoldSpec
 	ProxyProtocol ProxyProtocolSpec
 	Timeouts      TimeoutSpec
-	AccessLog     bool        // one log line per ended connection
+	AccessLog     bool        // one log line per ended connection, or request
 	Health        *HealthSpec // nil: servers are not watched
+
+	TrustedProxies []netip.Prefix // http: clients whose word on who is behind them counts
 }
 
 // PoolSpec declares a named set of servers.
@@ -128,5 +133,6 @@ type TimeoutSpec struct {
 	// Of http services.
 	RequestHeader time.Duration // from a request's first byte to the end of its head; default 10s
 	RequestBody   time.Duration // without a byte of a request's body, or without the client taking a byte of its answer; default 60s
+	IdleTunnel    time.Duration // a tunnel (WebSocket) without a byte either way for so long is closed; 0: never; default never
 	Response      time.Duration // without a byte from the server, once it has the whole request; default 60s
 }

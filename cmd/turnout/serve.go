@@ -185,7 +185,7 @@ func (s *serving) open(loops int) (err error) {
 		return err
 	}
 	stream.New(stream.Options{Switch: s.sw, Front: s.front, Access: s.log.Named("access")})
-	web.New(web.Options{Switch: s.sw, Front: s.front, Log: s.log})
+	web.New(web.Options{Switch: s.sw, Front: s.front, Access: s.log.Named("access")})
 	defer func() {
 		if err != nil {
 			s.front.Stop()

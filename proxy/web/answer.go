@@ -35,12 +35,18 @@ func (w *worker) answer(slot uint32, c *client, a answer) {
 	if !c.body.Done() {
 		c.flags |= closing
 	}
+	w.finishAnswer(slot, c, a.status, a.appendTo(w.scratch, w.date.at(w.loop.Now()), c), nil)
+}
+
+// finishAnswer writes an answer of the door's own, and leads the client on.
+func (w *worker) finishAnswer(slot uint32, c *client, status int, out, body []byte) {
 	c.state = reading
-	c.status = uint16(a.status)
-	out := a.appendTo(w.scratch, w.date.at(w.loop.Now()), c)
-	if !w.put(slot, c, out, nil) {
+	c.status, c.headAt = uint16(status), w.loop.Now()
+	c.flags &^= answered
+	if !w.put(slot, c, out, body) {
 		return
 	}
+	w.logEnd(slot, c, endDoor)
 	if c.flags&closing != 0 {
 		w.say(slot, c)
 		return
@@ -49,6 +55,17 @@ func (w *worker) answer(slot uint32, c *client, a answer) {
 	if c.in.pending() || c.flags&(readable|eof) != 0 {
 		w.loop.Again(w.clientToken(slot))
 	}
+}
+
+// appendConnection ends a head of the door's own.
+func appendConnection(dst []byte, c *client) []byte {
+	switch {
+	case c.flags&closing != 0:
+		dst = append(dst, "\r\nConnection: close"...)
+	case c.info.Minor == 0:
+		dst = append(dst, "\r\nConnection: keep-alive"...)
+	}
+	return append(dst, "\r\n\r\n"...)
 }
 
 func (a *answer) appendTo(dst, date []byte, c *client) []byte {
@@ -67,13 +84,7 @@ func (a *answer) appendTo(dst, date []byte, c *client) []byte {
 	}
 	dst = append(dst, "\r\nCache-Control: no-store\r\nContent-Type: text/plain; charset=utf-8\r\nContent-Length: "...)
 	dst = strconv.AppendInt(dst, int64(len("400 ")+len(name)+len(": ")+len(a.reason)+len("\n")), 10)
-	switch {
-	case c.flags&closing != 0:
-		dst = append(dst, "\r\nConnection: close"...)
-	case c.info.Minor == 0:
-		dst = append(dst, "\r\nConnection: keep-alive"...)
-	}
-	dst = append(dst, "\r\n\r\n"...)
+	dst = appendConnection(dst, c)
 	if c.info.Method == h1.MethodHead {
 		return dst
 	}

@@ -6,6 +6,7 @@ import (
 
 	"github.com/turnout-proxy/turnout/proxy"
 	"github.com/turnout-proxy/turnout/proxy/loop"
+	"github.com/turnout-proxy/turnout/proxy/web/h1"
 )
 
 const (
@@ -13,30 +14,60 @@ const (
 	lingerBytes = 64 << 20        // and how much it may send meanwhile
 )
 
-// finish is a request whose answer is complete: its connection to the server waits for the next one, or closes, and
-// so does the client.
+// finish is a request whose answer is complete. When the request is not, the server may still want the rest of it; if
+// it does not, the rest is read and thrown away, so that it cannot be taken for the next request.
 func (w *worker) finish(slot uint32, c *client, us uint32, u *upstream) {
-	t := &w.targets[u.target]
-	complete := c.body.Done()
 	w.forgetHead(c)
+	if (!c.body.Done() || u.out.pending()) && u.flags&(upLast|upHup|upDeaf) == 0 && c.flags&closing == 0 {
+		c.flags |= answered
+		return
+	}
+	w.release(slot, c, us, u)
+}
+
+// afterAnswer looks at a request of which only a part of its own body is missing.
+func (w *worker) afterAnswer(slot uint32, c *client, us uint32, u *upstream) {
+	if u.flags&upReadable != 0 {
+		var b [1]byte
+		if _, err := loop.Peek(int(u.fd), b[:]); err == syscall.EAGAIN {
+			u.flags &^= upReadable
+		} else { // it closes, or says what nobody asked for
+			u.flags |= upLast
+			w.release(slot, c, us, u)
+			return
+		}
+	}
+	if c.body.Done() && !u.out.pending() {
+		w.release(slot, c, us, u)
+	}
+}
+
+// release ends a request's use of its connection to the server, which waits for the next one, or closes. The client goes
+// on.
+func (w *worker) release(slot uint32, c *client, us uint32, u *upstream) {
+	t := &w.targets[u.target]
 	w.claims.End(t.server, false)
+	w.logEnd(slot, c, endDone)
 	c.up = none
-	if !complete || u.flags&(upLast|upHup) != 0 || u.out.pending() || !t.open || t.idles >= maxIdle {
+	c.flags &^= answered
+	if !c.body.Done() || u.flags&(upLast|upHup) != 0 || u.out.pending() || !t.open || t.idles >= maxIdle {
 		w.closeUpstream(us, u, false)
 	} else {
 		w.putBack(us)
 	}
 	w.roomAt(t.service)
-	if !complete { // what it goes on to send is nobody's
-		c.flags |= closing
-	}
 	w.settled(slot, c)
 }
 
 // settled is a client whose request is answered: the next one may come, or its connection ends.
 func (w *worker) settled(slot uint32, c *client) {
-	if c.flags&closing != 0 {
+	switch {
+	case c.flags&closing != 0:
 		w.say(slot, c)
+		return
+	case !c.body.Done():
+		c.state, c.drained = draining, 0
+		w.drain(slot, c)
 		return
 	}
 	w.rest(slot, c)
@@ -57,6 +88,37 @@ func (w *worker) detachAs(slot uint32, c *client, reset, cut bool) {
 	w.closeUpstream(us, u, reset)
 	c.up, c.state = none, reading
 	w.roomAt(t.service)
+}
+
+// drain reads on to the end of a request that is answered, up to a limit.
+func (w *worker) drain(slot uint32, c *client) {
+	for !c.body.Done() {
+		if c.flags&readable == 0 && !c.in.pending() {
+			if c.flags&eof != 0 {
+				w.close(slot, c, false)
+				return
+			}
+			w.deadline(slot, c, w.loop.Now()+int64(lingerTime))
+			return
+		}
+		buf, alive := w.gather(slot, c)
+		if !alive {
+			return
+		}
+		_, used, e := w.rechunk(w.scratch, &c.body, buf, &c.progress, false, false)
+		w.keep(&c.in, buf[used:])
+		if c.drained += uint32(used); e != h1.ErrNone || c.drained > lingerBytes {
+			c.flags |= closing
+			w.say(slot, c)
+			return
+		}
+		if used == 0 && c.flags&readable == 0 { // trailers that are not complete
+			return
+		}
+	}
+	c.progress = h1.Progress{}
+	w.rest(slot, c)
+	w.read(slot, c)
 }
 
 // say ends a connection on which all was said, once the client has taken it.
@@ -110,8 +172,9 @@ func (w *worker) shutdown(slot uint32, c *client) {
 // close ends a client, whatever it is in, and forgets it. reset: so that it cannot take what it has for a whole.
 func (w *worker) close(slot uint32, c *client, reset bool) {
 	switch c.state {
-	case carrying:
-		w.detach(slot, c, !c.body.Done())
+	case carrying, tunneling:
+		w.logEnd(slot, c, endClient)
+		w.detach(slot, c, !c.body.Done() || c.state == tunneling && reset)
 	case dialing:
 		u := w.upstreams.Get(c.up)
 		t := &w.targets[u.target]
@@ -123,6 +186,7 @@ func (w *worker) close(slot uint32, c *client, reset bool) {
 	}
 	w.poured(c)
 	w.timers.Cancel(slot)
+	w.logEnd(slot, c, endClient)
 	w.drop(&c.in)
 	w.drop(&c.out)
 	if c.flags&inSession != 0 {
@@ -139,10 +203,10 @@ func (w *worker) close(slot uint32, c *client, reset bool) {
 }
 
 // Cut implements front.Worker. A request is never at rest, and ends with its answer by itself: so nothing is cut before
-// proxy.CutNow. Who has not seen the head of an answer by then is told, the others are reset.
+// proxy.CutNow. Who has not seen the head of an answer by then is told, the others are reset. Tunnels see cutTunnel.
 func (w *worker) Cut(s *proxy.Server, how proxy.Cut) {
 	ti, ok := w.targetOf[s]
-	if !ok || how != proxy.CutNow {
+	if !ok {
 		return
 	}
 	for us := w.targets[ti].busy; us != none; {
@@ -150,8 +214,18 @@ func (w *worker) Cut(s *proxy.Server, how proxy.Cut) {
 		next := u.next
 		slot := u.client
 		c := w.clients.Get(slot)
+		if c.state == tunneling {
+			w.cutTunnel(slot, c, u, how)
+			us = next
+			continue
+		}
+		if how != proxy.CutNow {
+			us = next
+			continue
+		}
 		w.detachAs(slot, c, true, true)
 		if c.status != 0 {
+			w.logEnd(slot, c, endCut)
 			w.close(slot, c, true)
 		} else {
 			w.answer(slot, c, answerCut)

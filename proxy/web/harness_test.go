@@ -52,7 +52,7 @@ func openDoor(t testing.TB, spec *proxy.Spec) *door {
 	if d.front, err = front.New(front.Options{Switch: d.Switch, Loops: testLoops, Log: log}); err != nil {
 		t.Fatal(err)
 	}
-	d.plane = web.New(web.Options{Switch: d.Switch, Front: d.front, Log: log})
+	d.plane = web.New(web.Options{Switch: d.Switch, Front: d.front, Access: log})
 	t.Cleanup(func() {
 		d.nothingLeft()
 		d.front.Stop()

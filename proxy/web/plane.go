@@ -2,6 +2,7 @@ package web
 
 import (
 	"sync"
+	"sync/atomic"
 
 	"go.uber.org/zap"
 
@@ -14,23 +15,28 @@ import (
 type Options struct {
 	Switch *proxy.Switch
 	Front  *front.Front
-	Log    *zap.Logger
+	Access *zap.Logger // one line per ended request of services with access_log
 }
 
 // Plane is the HTTP plane: it carries the clients of http services that a front welcomes.
 type Plane struct {
 	sw      *proxy.Switch
 	front   *front.Front
-	log     *zap.Logger
 	workers []*worker // by loop
 
 	linesMu sync.Mutex // taken only when requests wait
 	lines   map[*proxy.Live]*line
+
+	ends       chan accessLine
+	spare      chan []byte // texts of lines that were written
+	accessDone chan struct{}
+	lost       atomic.Uint64 // access lines dropped because the log did not keep up
 }
 
 // New makes the plane of the front's http services.
 func New(opt Options) *Plane {
-	p := &Plane{sw: opt.Switch, front: opt.Front, log: opt.Log, lines: map[*proxy.Live]*line{}}
+	p := &Plane{sw: opt.Switch, front: opt.Front, lines: map[*proxy.Live]*line{}}
+	p.startAccessLog(opt.Access)
 	opt.Front.Carry(proxy.HTTP, p)
 	return p
 }
@@ -46,4 +52,7 @@ func (p *Plane) Worker(l *loop.Loop) front.Worker {
 func (p *Plane) Commit(next *proxy.Snapshot) { p.forgetLines(next) }
 
 // Close implements front.Plane.
-func (p *Plane) Close() {}
+func (p *Plane) Close() {
+	close(p.ends)
+	<-p.accessDone
+}

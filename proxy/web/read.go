@@ -111,6 +111,13 @@ func (w *worker) begin(slot uint32, c *client, buf []byte, n int) {
 		w.close(slot, c, false)
 		return
 	}
+	if svc.Spec.AccessLog {
+		w.note(c, svc, buf)
+	}
+	if c.info.MaxForwards == 0 { // RFC 9110 7.6.2: this is the last hop
+		w.lastHop(slot, c, buf, n)
+		return
+	}
 	w.steer(slot, c, buf, n)
 }
 

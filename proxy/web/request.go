@@ -18,6 +18,7 @@ const by = "turnout"
 func (w *worker) sendOn(slot uint32, c *client, us uint32, buf []byte, n int) bool {
 	u := w.upstreams.Get(us)
 	srv := w.targets[u.target].server
+	c.target = u.target
 	out := w.requestHead(c, buf)
 	rest := buf[n:]
 	body := c.body
@@ -46,6 +47,7 @@ func (w *worker) sendOn(slot uint32, c *client, us uint32, buf []byte, n int) bo
 		return false
 	}
 	u.client, c.up, c.state = slot, us, carrying
+	c.target, c.sentAt = u.target, w.loop.Now()
 	u.flags &= upReadable | upHup
 	u.progress = h1.Progress{}
 	w.claims.Carried(srv, len(out)+len(payload), 0)
@@ -72,13 +74,31 @@ func (w *worker) sendOn(slot uint32, c *client, us uint32, buf []byte, n int) bo
 func (w *worker) requestHead(c *client, buf []byte) []byte {
 	o := &w.out
 	o.Peer, o.HTTPS, o.By, o.Trailers = c.peer.IP(), c.flags&overTLS != 0, by, true
-	o.RequestID = nil
-	if w.request.RequestID(buf) == nil {
+	o.Trusted = w.trusts(c)
+	switch {
+	case c.log.pending():
+		o.RequestID = w.logged(c, logID)
+	case w.request.RequestID(buf) == nil:
 		o.RequestID = w.ids.next()
+	default:
+		o.RequestID = nil
 	}
-	w.request.Upgrade = h1.Upgrade{}
-	c.info.Upgrade = h1.Upgrade{}
 	return w.request.AppendTo(w.scratch, buf, o)
+}
+
+// trusts tells whether the client is a proxy of ours, so that what it says of who is behind it counts.
+func (w *worker) trusts(c *client) bool {
+	svc := w.targets[c.target].service
+	if svc == nil || len(svc.Spec.TrustedProxies) == 0 {
+		return false
+	}
+	ip := c.peer.IP().Unmap().WithZone("")
+	for _, p := range svc.Spec.TrustedProxies {
+		if p.Contains(ip) {
+			return true
+		}
+	}
+	return false
 }
 
 // rechunk takes a chunked body out of in and appends it to dst, anew in chunks, with the trailers that may be passed
@@ -122,6 +142,10 @@ func (w *worker) goOn(slot uint32, c *client) {
 		if !w.upload(slot, c, us, u) {
 			return
 		}
+	}
+	if c.flags&answered != 0 {
+		w.afterAnswer(slot, c, us, u)
+		return
 	}
 	w.respond(slot, c, us, u)
 }
@@ -206,6 +230,10 @@ func (w *worker) flushUp(slot uint32, c *client, us uint32, u *upstream) bool {
 func (w *worker) deaf(slot uint32, c *client, us uint32, u *upstream) bool {
 	w.drop(&u.out)
 	u.flags |= upDeaf | upLast | upReadable | upHup
+	if c.flags&answered != 0 {
+		w.release(slot, c, us, u)
+		return false
+	}
 	return w.respond(slot, c, us, u)
 }
 
@@ -214,6 +242,7 @@ func (w *worker) deaf(slot uint32, c *client, us uint32, u *upstream) bool {
 func (w *worker) truncated(slot uint32, c *client, e h1.Err) bool {
 	w.detach(slot, c, true)
 	if c.status != 0 {
+		w.logEnd(slot, c, endClient)
 		w.close(slot, c, true)
 		return false
 	}
@@ -240,7 +269,11 @@ func (w *worker) progressed(slot uint32, c *client) {
 func (w *worker) stalled(slot uint32, c *client) {
 	u := w.upstreams.Get(c.up)
 	switch {
+	case c.flags&answered != 0: // the rest of its body does not come
+		w.release(slot, c, c.up, u)
+		w.close(slot, c, false)
 	case c.out.pending() || c.status != 0: // the client does not take its answer, or the server does not go on with it
+		w.logEnd(slot, c, endLate)
 		w.close(slot, c, true)
 	case !c.body.Done() && !u.out.pending():
 		w.detach(slot, c, true)

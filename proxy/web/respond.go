@@ -69,6 +69,8 @@ func (w *worker) take(slot uint32, c *client, us uint32, u *upstream, b []byte) 
 			}
 			w.keep(&u.in, b)
 			return len(out) == 0 || w.put(slot, c, out, nil)
+		case w.response.Switched:
+			return w.dig(slot, c, us, u, w.switchHead(c, u, out, b), b[n:])
 		case w.response.Interim:
 			if c.info.Minor > 0 {
 				w.back = h1.ResponseOut{Minor: 1, By: by}
@@ -101,9 +103,17 @@ func (w *worker) responseHead(c *client, u *upstream, out, b []byte) []byte {
 			u.flags |= upPlain
 		}
 	}
-	c.status = uint16(r.Code)
+	c.status, c.headAt = uint16(r.Code), w.loop.Now()
 	*o = h1.ResponseOut{Minor: c.info.Minor, Body: framing, Close: c.flags&closing != 0, By: by, Date: w.date.at(w.loop.Now()), Trailers: true}
 	return r.AppendTo(out, b, o)
+}
+
+// switchHead writes the head of a 101.
+func (w *worker) switchHead(c *client, u *upstream, out, b []byte) []byte {
+	u.flags |= upHead
+	c.status, c.headAt = 101, w.loop.Now()
+	w.back = h1.ResponseOut{Minor: 1, By: by}
+	return w.response.AppendTo(out, b, &w.back)
 }
 
 // answerBody carries the answer's body behind what was written to out. False: the request is no longer under way.
@@ -140,6 +150,7 @@ func (w *worker) put(slot uint32, c *client, a, b []byte) bool {
 	case err == syscall.EAGAIN:
 		sent = 0
 	case err != 0:
+		w.logEnd(slot, c, endClient)
 		w.close(slot, c, true)
 		return false
 	}
@@ -166,6 +177,9 @@ func (w *worker) flush(slot uint32, c *client) bool {
 	}
 	if c.out.off += int32(n); !c.out.pending() {
 		w.drop(&c.out)
+		if c.state == tunneling && c.flags&shut != 0 { // a close frame was the last of it
+			w.shutdown(slot, c)
+		}
 	}
 	if c.state == carrying {
 		w.progressed(slot, c)
@@ -202,6 +216,7 @@ func (w *worker) failed(slot uint32, c *client, a answer) bool {
 	incomplete := !c.body.Done()
 	w.detach(slot, c, true)
 	if c.status != 0 {
+		w.logEnd(slot, c, endServer)
 		w.close(slot, c, true)
 		return false
 	}

@@ -44,6 +44,8 @@ const (
 	upHead                         // the head of the answer is behind
 	upSpoke                        // a byte of an answer came
 	upLast                         // it carries no further request
+	upShut                         // tunnel: the door's side was ended
+	upEOF                          // tunnel: its end was read
 	upDeaf                         // it takes no more of the request
 	upChunked                      // the answer comes in chunks
 	upPlain                        // and goes on without, to a client of HTTP/1.0
@@ -223,7 +225,12 @@ func (w *worker) upstreamEvent(t loop.Token, ev loop.Events) {
 			u.flags |= upHup
 		}
 	}
-	w.goOn(u.client, w.clients.Get(u.client))
+	c := w.clients.Get(u.client)
+	if c.state == tunneling {
+		w.tunnel(u.client, c, us, u)
+		return
+	}
+	w.goOn(u.client, c)
 }
 
 // upstreamTimer ends a dial, or a connection that has waited long enough for a request.

@@ -159,3 +159,161 @@ func TestAServerThatSaysMoreThanItAnnouncedIsNotUsedAgain(t *testing.T) {
 		t.Errorf("50 requests over %d connections, each of which had bytes left", n)
 	}
 }
+
+// tail reads what comes until the other side ends.
+func (c *conn) tail() string {
+	c.t.Helper()
+	b, err := io.ReadAll(c.r)
+	if err != nil {
+		c.t.Fatalf("%v after %q", err, b)
+	}
+	return string(b)
+}
+
+func TestATunnelCarriesBothWaysAndEachEndByItself(t *testing.T) {
+	server := toy(t, func(c *net.TCPConn, r *bufio.Reader) {
+		if h, err := head(r); err != nil || !strings.Contains(h, "Upgrade: chat\r\n") {
+			return
+		}
+		io.WriteString(c, "HTTP/1.1 101 Switching Protocols\r\nConnection: upgrade\r\nUpgrade: chat\r\n\r\nhello ")
+		b, _ := io.ReadAll(r) // to the client's end
+		c.Write(b)
+	})
+	d := openDoor(t, pools([]string{"blue", server}))
+	c := d.dial()
+	c.send("GET / HTTP/1.1\r\nHost: h\r\nConnection: Upgrade\r\nUpgrade: chat\r\n\r\nearly ")
+	if h, err := head(c.r); err != nil || !strings.HasPrefix(h, "HTTP/1.1 101 ") {
+		t.Fatal(h, err)
+	}
+	waitFor(t, "the tunnel is counted", func() bool { return d.Current().Service("svc").Connections() == 1 })
+	c.send("late")
+	c.CloseWrite()
+	if got := c.tail(); got != "hello early late" {
+		t.Errorf("got %q", got)
+	}
+	waitFor(t, "the tunnel's end is counted", func() bool { return d.Current().Service("svc").Connections() == 0 })
+}
+
+func TestAWebSocketIsEndedWith1012BetweenTwoFramesAtTheDrainsDeadline(t *testing.T) {
+	got := make(chan string, 1)
+	server := toy(t, func(c *net.TCPConn, r *bufio.Reader) {
+		if _, err := head(r); err != nil {
+			return
+		}
+		io.WriteString(c, "HTTP/1.1 101 x\r\nConnection: upgrade\r\nUpgrade: websocket\r\n\r\n\x81\x05he") // within a frame
+		b := make([]byte, 16)
+		_, _ = io.ReadFull(r, b)
+		io.WriteString(c, "llo\x81\x02no") // the first frame's end, and one that comes too late
+		rest, _ := io.ReadAll(r)
+		got <- string(b) + string(rest)
+	})
+	d := openDoor(t, pools([]string{"blue", server}, []string{"green", says(t, "green")}))
+	c := d.dial()
+	c.send("GET / HTTP/1.1\r\nHost: h\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n\x81\x82\x00\x00\x00\x00hi")
+	if h, err := head(c.r); err != nil || !strings.HasPrefix(h, "HTTP/1.1 101 ") {
+		t.Fatal(h, err)
+	}
+	b := make([]byte, 4)
+	if _, err := io.ReadFull(c.r, b); err != nil {
+		t.Fatal(err)
+	}
+	op := d.must(proxy.Change{Verb: proxy.VerbSwap, Target: "svc", To: "green", Drain: 1})
+	if b := <-got; b != "\x81\x82\x00\x00\x00\x00hi\x88\x82\x00\x00\x00\x00\x03\xf4" {
+		t.Errorf("the server got %q", b)
+	}
+	if rest := c.tail(); rest != "llo\x88\x02\x03\xf4" {
+		t.Errorf("the client got %q", rest)
+	}
+	c.Close()
+	waitFor(t, "the drain has ended", func() bool { return op.View().State == proxy.StateDone })
+	if v := op.View(); v.Cut != 1 {
+		t.Errorf("%d cut, want 1", v.Cut)
+	}
+}
+
+func TestAnUploadThatIsAnsweredEarlyIsNeverTakenForTheNextRequest(t *testing.T) {
+	for name, after := range map[string]string{"the server goes on reading": "reads", "the server closes": "closes"} {
+		t.Run(name, func(t *testing.T) {
+			read := make(chan int64, 10)
+			server := toy(t, func(c *net.TCPConn, r *bufio.Reader) {
+				for {
+					h, err := head(r)
+					if err != nil {
+						return
+					}
+					io.WriteString(c, "HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nearly")
+					if strings.HasPrefix(h, "GET") {
+						continue
+					}
+					if after == "closes" {
+						return
+					}
+					n, _ := io.CopyN(io.Discard, r, 2<<20)
+					read <- n
+				}
+			})
+			d := openDoor(t, pools([]string{"blue", server}))
+			c := d.dial()
+			c.send("POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 2097152\r\n\r\n")
+			if status, body := c.answer(); body != "early" {
+				t.Fatal(status, body)
+			}
+			request := "GET /smuggled HTTP/1.1\r\nHost: h\r\n\r\n"
+			c.send(strings.Repeat(request, 2<<20/len(request)+1)[:2<<20])
+			if after == "reads" {
+				if n := <-read; n != 2<<20 {
+					t.Errorf("the server read %d", n)
+				}
+			}
+			c.send(get)
+			if status, body := c.answer(); body != "early" {
+				t.Fatal(status, body)
+			}
+			c.CloseWrite()
+			if rest := c.tail(); rest != "" {
+				t.Errorf("then came %q", rest)
+			}
+		})
+	}
+}
+
+func TestTheLastHopAnswersTraceAndOptionsItself(t *testing.T) {
+	d := openDoor(t, pools([]string{"blue", says(t, "blue")}))
+	c := d.dial()
+	c.send("TRACE /x HTTP/1.1\r\nHost: h\r\nMax-Forwards: 0\r\nCookie: secret\r\n\r\n")
+	if status, body := c.answer(); status != "HTTP/1.1 200 OK" || body != "TRACE /x HTTP/1.1\r\nHost: h\r\nMax-Forwards: 0\r\n\r\n" {
+		t.Errorf("%s %q", status, body)
+	}
+	c.send("OPTIONS * HTTP/1.1\r\nHost: h\r\nMax-Forwards: 0\r\n\r\n")
+	if status, body := c.answer(); status != "HTTP/1.1 200 OK" || body != "" {
+		t.Errorf("%s %q", status, body)
+	}
+	c.send("OPTIONS * HTTP/1.1\r\nHost: h\r\nMax-Forwards: 1\r\n\r\n")
+	if status, body := c.answer(); status != "HTTP/1.1 200 OK" || body != "blue" {
+		t.Errorf("%s %q", status, body)
+	}
+}
+
+func TestALargeAnswerCostsLittleWhileItsClientDoesNotRead(t *testing.T) {
+	server := toy(t, func(c *net.TCPConn, r *bufio.Reader) {
+		if _, err := head(r); err != nil {
+			return
+		}
+		fmt.Fprintf(c, "HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n", 1<<30)
+		_, _ = io.Copy(c, io.LimitReader(zeros{}, 1<<30))
+	})
+	d := openDoor(t, pools([]string{"blue", server}))
+	c := d.dial()
+	c.send(get)
+	if _, err := c.r.Peek(1); err != nil {
+		t.Fatal(err)
+	}
+	waitFor(t, "something waits for the client", func() bool { l := d.plane.Lent(); return l.Bufs+l.Pipes >= 1 })
+	if lent := d.plane.Lent(); lent.Bufs+lent.Pipes > 2 {
+		t.Errorf("%+v", lent)
+	}
+}
+
+type zeros struct{}
+
+func (zeros) Read(b []byte) (int, error) { clear(b); return len(b), nil }

@@ -19,7 +19,7 @@ func (w *worker) Welcome(listener uint32, fd int, peer loop.Addr) {
 func (w *worker) admitClient(listener uint32, fd int, peer loop.Addr) (uint32, *client) {
 	slot, c := w.clients.Alloc()
 	c.fd, c.listener, c.peer = int32(fd), int32(listener), peer
-	c.up, c.queue, c.next, c.prev = none, -1, none, none
+	c.up, c.queue, c.next, c.prev, c.target = none, -1, none, none, -1
 	c.arrived = w.loop.Now()
 	c.began = c.arrived
 	return slot, c
@@ -38,7 +38,8 @@ func (w *worker) watch(slot uint32, c *client) bool {
 // rest is a client between two requests: the idle deadline begins.
 func (w *worker) rest(slot uint32, c *client) {
 	c.state, c.rev, c.tried, c.headLen, c.status, c.sent = reading, 0, 0, 0, 0, 0
-	c.flags &^= retried | portless
+	c.target, c.sentAt, c.headAt = -1, 0, 0
+	c.flags &^= retried | portless | answered | counted
 	at := int64(0)
 	if svc := w.sw.Current().At(int(c.listener)); svc != nil && svc.Spec.Timeouts.Idle > 0 {
 		at = w.loop.Now() + int64(svc.Spec.Timeouts.Idle)
@@ -95,7 +96,14 @@ func (w *worker) Len() int { return w.clients.Len() }
 // End implements front.Worker.
 func (w *worker) End() {
 	w.clients.All(func(slot uint32, c *client) bool {
-		w.close(slot, c, c.state != reading && c.state != lingering)
+		if c.state == tunneling {
+			w.cutTunnel(slot, c, w.upstreams.Get(c.up), proxy.CutIdle)
+			if !w.clients.Check(slot, w.clients.Gen(slot)) {
+				return true
+			}
+		}
+		w.logEnd(slot, c, endStopped)
+		w.close(slot, c, c.state != reading && c.state != lingering && c.flags&shut == 0)
 		return true
 	})
 	for i := range w.targets {

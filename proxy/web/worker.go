@@ -33,6 +33,8 @@ const (
 	starved                // no descriptor or port was to be had for a dial
 	dialing                // up is being dialled for it
 	carrying               // its request is started on up
+	tunneling              // it and up have switched protocols
+	draining               // its request is answered, and the rest of its body is read and thrown away
 	lingering              // all is said; its end is waited for, so that it can read what was said
 )
 
@@ -67,21 +69,33 @@ type client struct {
 	drained  uint32  // lingering: bytes that were read and thrown away
 	state    state
 	flags    flags
+
+	fromClient, fromServer frames // of a WebSocket
+
+	target  int32    // in worker.targets: whose answer it is; -1: the door's
+	sentAt  int64    // when the request was sent to a server; 0: it was not
+	headAt  int64    // when the head of the answer was written; 0: it was not
+	log     block    // for the access log: what logLens says, then the path; nothing when no line is wanted
+	logLens [4]uint8 // of the service's name, the method, the host and the request id
 }
 
 type flags uint16
 
 const (
-	readable  flags = 1 << iota // there may be something to read
-	hup                         // the client has ended or broken: read until the end shows
-	eof                         // the end was read
-	closing                     // the connection ends with this answer
-	pouring                     // let in from a queue, which counts it until its dial has ended
-	portless                    // a dial found no local port
-	inSession                   // worker.sessions has what carries its bytes
-	overTLS                     // and it is TLS
-	shut                        // the door's side was ended
-	retried                     // the request was sent once already, to a connection that the server was closing
+	readable   flags = 1 << iota // there may be something to read
+	hup                          // the client has ended or broken: read until the end shows
+	eof                          // the end was read
+	closing                      // the connection ends with this answer
+	pouring                      // let in from a queue, which counts it until its dial has ended
+	portless                     // a dial found no local port
+	inSession                    // worker.sessions has what carries its bytes
+	overTLS                      // and it is TLS
+	webSocket                    // tunneling: the frames are followed
+	restarting                   // tunneling: a close frame was said, or will be between two frames
+	counted                      // logEnd has counted it
+	answered                     // carrying: the answer is complete, the request is not
+	shut                         // the door's side was ended
+	retried                      // the request was sent once already, to a connection that the server was closing
 )
 
 // block is bytes that wait: those from off to end of a loop's block.
@@ -169,6 +183,10 @@ func (w *worker) clientEvent(t loop.Token, ev loop.Events) {
 		w.read(slot, c)
 	case carrying:
 		w.goOn(slot, c)
+	case tunneling:
+		w.tunnel(slot, c, c.up, w.upstreams.Get(c.up))
+	case draining:
+		w.drain(slot, c)
 	case lingering:
 		w.linger(slot, c)
 	}
@@ -192,7 +210,10 @@ func (w *worker) timer(slot uint32) {
 		w.unstarve(slot, c)
 	case carrying:
 		w.stalled(slot, c)
-	case lingering:
+	case tunneling:
+		w.logEnd(slot, c, endIdle)
+		w.close(slot, c, true)
+	case draining, lingering:
 		w.close(slot, c, false)
 	}
 }

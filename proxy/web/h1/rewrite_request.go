@@ -234,6 +234,23 @@ func endOrDrop(dst []byte, mark, begin int) []byte {
 	return append(dst, "\r\n"...)
 }
 
+// AppendTrace writes what TRACE reflects: the head as it came, without fields that must not be shown to scripts (RFC 9110
+// 9.3.8).
+func (r *Request) AppendTrace(dst, buf []byte) []byte {
+	dst = append(dst, buf[r.MethodName.Off:r.Target.End]...)
+	dst = append(dst, " HTTP/1."...)
+	dst = append(dst, '0'+r.Minor, '\r', '\n')
+	for i := range r.fields {
+		f := &r.fields[i]
+		name := f.Name.In(buf)
+		if fold(name, "cookie") || fold(name, "authorization") || fold(name, "proxy-authorization") {
+			continue
+		}
+		dst = appendField(dst, buf, f)
+	}
+	return append(dst, "\r\n"...)
+}
+
 // RequestID is the X-Request-Id that the client sent, when it is the only one, not named by Connection, and
 // nothing but letters, digits and "-._~:+/=@", at most 128; else nil. It refers to buf.
 func (r *Request) RequestID(buf []byte) (id []byte) {
