@@ -19,7 +19,7 @@ var rooms = []struct {
 	room, why string
 	may       []string
 }{
-	{"cmd/turnout", "the only wiring: it may know every room of the door", []string{"admin", "admin/api", "admin/client", "admin/runbook", "config", "config/journal", "health", "health/rounds", "proxy", "proxy/front", "proxy/listen", "proxy/stream", "proxy/web"}},
+	{"cmd/turnout", "the only wiring: it may know every room of the door", []string{"admin", "admin/api", "admin/client", "admin/runbook", "config", "config/journal", "health", "health/rounds", "proxy", "proxy/certs", "proxy/front", "proxy/listen", "proxy/stream", "proxy/web"}},
 	{"admin", "turns requests into changes; carries no bytes and reads no file", []string{"admin/api", "config", "proxy"}},
 	{"admin/client", "a client must not need the server's code", []string{"admin/api"}},
 	{"admin/runbook", "a text of steps, read as strictly as a configuration; it drives a door through the client alone", []string{"admin/api", "admin/client", "config"}},
@@ -31,9 +31,12 @@ var rooms = []struct {
 	{"proxy", "the core is pure: no socket, no file, no clock but the monotonic one, no other room", nil},
 	{"proxy/listen", "opens what a ListenSpec names", []string{"proxy"}},
 	{"proxy/loop", "the ground under the planes knows no service and no protocol", nil},
-	{"proxy/front", "owns loops and listeners for all planes, and so may know none of them", []string{"proxy", "proxy/listen", "proxy/loop"}},
-	{"proxy/stream", "a plane: carries what the switch decides, over the front's loops", []string{"proxy", "proxy/front", "proxy/loop"}},
 	{"proxy/web", "a plane: carries what the switch decides, over the front's loops", []string{"proxy", "proxy/front", "proxy/loop", "proxy/web/h1"}},
+	{"proxy/front", "owns loops and listeners for all planes, and so may know none of them", []string{"proxy", "proxy/certs", "proxy/listen", "proxy/loop", "proxy/secure"}},
+	{"proxy/certs", "reads files and talks to authorities, off the loops; it knows services by name and carries nothing", []string{"proxy"}},
+	{"proxy/certs/certstest", "makes certificates for tests, and needs no room for it", nil},
+	{"proxy/secure", "TLS on the loops, for any plane: it knows no service and no certificate", []string{"proxy/loop"}},
+	{"proxy/stream", "a plane: carries what the switch decides, over the front's loops", []string{"proxy", "proxy/front", "proxy/loop", "proxy/secure"}},
 	{"proxy/web/h1", "parses without I/O, and so for any plane", nil},
 	{"bench", "measures doors from outside, as a user would", []string{"bench/load", "bench/peer", "bench/proc", "bench/report", "bench/stats"}},
 	{"bench/load", "", []string{"bench/proc", "bench/stats"}},
@@ -51,6 +54,7 @@ var never = []struct{ room, imported, why string }{
 	{"proxy/loop", "net/http", "the loops carry bytes themselves; net/http's cost is in docs/performance.md"},
 	{"proxy/stream", "net/http", "nothing of net/http on the way of a connection"},
 	{"proxy/web", "net/http", "an own engine: its cost is in docs/performance.md"},
+	{"proxy/secure", "net/http", "nothing of net/http on the way of a connection"},
 	{"proxy/web/h1", "net/http", "an own engine's parser; net/http is only what its fuzz test compares with"},
 	{"admin/client", module + "/proxy", "the CLI of another machine needs no door"},
 	{"admin/api", "net/http", "types alone"},

@@ -57,7 +57,11 @@ var (
 	descReloads    = desc("config_reloads_total", "Reloads of the configuration file: success or failure.", "result")
 	descReloadGood = desc("config_last_reload_successful", "1 unless the last reload failed.")
 	descReloadTime = desc("config_last_reload_success_timestamp_seconds", "When a configuration file was last put in force; the start counts.")
-	descJournal    = desc("journal_errors_total", "Records that could not be written to the journal.")
+	descHandshakes = desc("tls_handshakes_total", "TLS handshakes with clients: done, or failed (none was agreed upon, or it took too long).", "service", "result")
+	descNotAfter   = desc("tls_cert_not_after_timestamp_seconds", "When the certificate for the host ends; on_demand: the first of those obtained on demand.", "service", "host")
+	descCertGood   = desc("tls_cert_last_load_successful", "1 unless the certificate could last not be read, obtained or renewed; what was there before is still used.", "service", "host")
+
+	descJournal = desc("journal_errors_total", "Records that could not be written to the journal.")
 )
 
 // Describe implements prometheus.Collector.
@@ -66,6 +70,7 @@ func (collector) Describe(out chan<- *prometheus.Desc) {
 		descBuild, descRevision, descFrozen, descActive, descShare, descReady, descMaintenance, descAccepted, descRefused, descHeld, descHeldTotal,
 		descOverlap, descLastSwap, descTotal, descOpen, descDialing, descFailures, descBytes, descRequests, descDuration, descResteered, descCut,
 		descHealth, descTransitions, descDraining, descSwaps, descReloads, descReloadGood, descReloadTime, descJournal,
+		descHandshakes, descNotAfter, descCertGood,
 	} {
 		out <- d
 	}
@@ -106,6 +111,9 @@ func (c collector) Collect(ch chan<- prometheus.Metric) {
 		out.health(svc, s.opt.Switch)
 	}
 	out.reloads(&s.reloads)
+	if s.opt.Certificates != nil {
+		out.certificates(s.opt.Certificates())
+	}
 	retired, folded := s.retired.look(snap)
 	out.servers(snap, drains, retired, folded)
 }
@@ -135,6 +143,29 @@ func (out scrape) reloads(r *reloads) {
 	out.gauge(descReloadTime, float64(lastGood.UnixMilli())/1000)
 }
 
+// certificates tells of each host; the same host may be in several files, and the one that ends first counts.
+func (out scrape) certificates(all []Certificate) {
+	type host struct{ service, name string }
+	first := map[host]Certificate{}
+	for _, c := range all {
+		k := host{c.Service, c.Name}
+		if had, twice := first[k]; twice {
+			if had.NotAfter.IsZero() || !c.NotAfter.IsZero() && c.NotAfter.Before(had.NotAfter) {
+				had.NotAfter = c.NotAfter
+			}
+			had.Err += c.Err
+			c = had
+		}
+		first[k] = c
+	}
+	for k, c := range first {
+		if !c.NotAfter.IsZero() {
+			out.gauge(descNotAfter, float64(c.NotAfter.Unix()), k.service, k.name)
+		}
+		out.gauge(descCertGood, oneIf(c.Err == ""), k.service, k.name)
+	}
+}
+
 func (out scrape) service(svc *proxy.Service, stats *proxy.Stats) {
 	name, n := svc.Spec.Name, svc.Counts()
 	for _, p := range svc.Pools {
@@ -148,6 +179,10 @@ func (out scrape) service(svc *proxy.Service, stats *proxy.Stats) {
 	out.counter(descRefused, n.Overflowed, name, "hold_overflow")
 	out.counter(descRefused, n.Expired, name, "hold_timeout")
 	out.counter(descRefused, n.Malformed, name, "malformed")
+	if svc.Spec.TLS != nil {
+		out.counter(descHandshakes, n.Secured, name, "done")
+		out.counter(descHandshakes, n.Insecure, name, "failed")
+	}
 	out.gauge(descHeld, float64(svc.Held()), name)
 	out.counter(descHeldTotal, n.HeldTotal, name)
 	if at, swapped := stats.LastSwap[name]; swapped {

@@ -41,10 +41,21 @@ type Options struct {
 	// remembers. May be nil.
 	Drift func() []string
 
+	// Certificates tells what there is to show TLS clients. May be nil.
+	Certificates func() []Certificate
+
 	Version    api.Version
 	Started    time.Time
 	ConfigPath string
 	Log        *zap.Logger // nil: silent
+}
+
+// Certificate says what there is to show the clients of a service that name a host.
+type Certificate struct {
+	Service  string
+	Name     string    // the host
+	NotAfter time.Time // zero: there is none yet
+	Err      string    // why it could last not be read or obtained; empty: it could
 }
 
 // Reloading is a file that was read and found good, not in force yet.

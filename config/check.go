@@ -47,12 +47,6 @@ func (c *checker) admin(f *fileKeys, cfg *Config) {
 }
 
 func (c *checker) role(r roleKeys) Role {
-	plain := func(list []value[string]) (all []string) {
-		for _, v := range list {
-			all = append(all, v.v)
-		}
-		return all
-	}
 	return Role{Users: plain(r.users.v), Groups: plain(r.groups.v)}
 }
 
@@ -68,6 +62,7 @@ func (c *checker) service(s *named[serviceKeys]) proxy.ServiceSpec {
 		ProxyProtocol: proxy.ProxyProtocolSpec{Accept: k.proxyProtocol.v.accept.v, Send: k.proxyProtocol.v.send.v},
 		Timeouts:      timeouts(&k.timeouts.v),
 		AccessLog:     k.accessLog.v,
+		TLS:           c.tls(&k.tls, k.mode.v),
 	}
 	for _, p := range k.trusted.v {
 		if !p.bad {

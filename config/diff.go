@@ -116,6 +116,7 @@ func (d *diff) service(old, next proxy.ServiceSpec) {
 	d.set("trusted_proxies ", "", "", networkNames(old.TrustedProxies), networkNames(next.TrustedProxies))
 	d.words("access_log", onOff(old.AccessLog), onOff(next.AccessLog))
 	d.health(old.Health, next.Health)
+	d.tls(old.TLS, next.TLS)
 }
 
 // checks tells which checks came, went, or ask something else; not what, since there may be secrets in it.
@@ -275,7 +276,11 @@ func serviceInWords(s proxy.ServiceSpec) string {
 	for _, p := range s.Pools {
 		pools = append(pools, fmt.Sprintf("%s (%s)", p.Name, serversInWords(p)))
 	}
-	return fmt.Sprintf("listens on %s; pools %s; active %s", strings.Join(listenNames(s.Listen), ", "), strings.Join(pools, ", "), s.Active)
+	words := fmt.Sprintf("listens on %s; pools %s; active %s", strings.Join(listenNames(s.Listen), ", "), strings.Join(pools, ", "), s.Active)
+	if s.TLS != nil {
+		words += "; tls " + tlsInWords(s.TLS)
+	}
+	return words
 }
 
 func serversInWords(p proxy.PoolSpec) string {

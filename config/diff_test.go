@@ -33,6 +33,17 @@ services:
     health: {checks: [up, old]}
   gone: {listen: ":2", pools: {p: ["10.0.0.1:1"]}}
   last: {listen: ":3", pools: {p: ["10.0.0.1:1"]}}
+  safe:
+    listen: ":4"
+    pools: {p: ["10.0.0.1:1"]}
+    tls:
+      certs: [{cert: a.pem, key: a.key}, {cert: b.pem, key: b.key}]
+      hosts: [a.example.org, b.example.org]
+      on_demand: [c.example.org, "*.d.example.org"]
+      email: ops@example.org
+      acme: {directory: "https://ca.example.org/d", root: r.pem}
+      alpn: [x, y]
+      client_cert: {ca: c.pem}
 groups: {g: [node, gone], h: [last]}
 `
 
@@ -58,7 +69,19 @@ services:
     timeouts: {connect: 1s, idle: 0}
     access_log: true
     health: {checks: [new, up], interval: 2s, timeout: 1s, rise: 1, fall: 5, none_ready: hold}
-  api: {listen: [":80", "unix:/x"], pools: {blue: ["10.0.0.1:1", "10.0.0.2:1"], green: ["10.0.0.3:1"]}}
+  api: {listen: [":80", "unix:/x"], pools: {blue: ["10.0.0.1:1", "10.0.0.2:1"], green: ["10.0.0.3:1"]}, tls: {cert: n.pem, key: n.key, hosts: [n.example.org]}}
+  safe:
+    listen: ":4"
+    pools: {p: ["10.0.0.1:1"]}
+    tls:
+      cert: b.pem
+      key: b.key
+      hosts: [b.example.org]
+      acme: {challenges: [tls-alpn-01]}
+      min_version: "1.3"
+      alpn: [y]
+      client_cert: {mode: optional, ca: d.pem}
+      handshake_timeout: 5s
 groups: {g: [api, node], i: [api]}
 `
 
@@ -104,9 +127,22 @@ func TestDiff_SaysEachChangeInPlainWords(t *testing.T) {
 		"service node: health.rise 2 → 1",
 		"service node: health.fall 3 → 5",
 		"service node: health.none_ready try → hold",
-		"service api added: listens on :80, unix:/x; pools blue (2 servers), green (1 server); active blue",
+		"service api added: listens on :80, unix:/x; pools blue (2 servers), green (1 server); active blue; tls terminate, certificate n.pem (key n.key), hosts n.example.org",
+		"service safe: tls certificate a.pem (key a.key) removed",
+		"service safe: tls.hosts a.example.org removed",
+		"service safe: tls.on_demand c.example.org removed",
+		"service safe: tls.on_demand *.d.example.org removed",
+		"service safe: tls.email ops@example.org → none",
+		"service safe: tls.acme.directory https://ca.example.org/d → none",
+		"service safe: tls.acme.root r.pem → none",
+		"service safe: tls.acme.challenges http-01 removed",
+		"service safe: tls.min_version 1.2 → 1.3",
+		"service safe: tls.alpn x removed",
+		"service safe: tls.client_cert.mode required → optional",
+		"service safe: tls.client_cert.ca c.pem → d.pem",
+		"service safe: tls.handshake_timeout 10s → 5s",
 		"service gone removed (its listeners close, its connections drain)",
-		"services now in the order last, node",
+		"services now in the order last, node, safe",
 		"group g: api added",
 		"group g: gone removed",
 		"group i added: api",
@@ -179,6 +215,8 @@ func TestDiff_IsEmptyExactlyWhenTheSpecsAreEqual(t *testing.T) {
 			probe(func() { v.SetString(v.String() + "x") })
 		case reflect.Bool:
 			probe(func() { v.SetBool(!v.Bool()) })
+		case reflect.Uint16:
+			probe(func() { v.SetUint(v.Uint() + 1) })
 		case reflect.Int, reflect.Int64:
 			probe(func() { v.SetInt(v.Int() + int64(time.Second)) })
 		case reflect.Map:

@@ -87,6 +87,7 @@ type serviceKeys struct {
 	accessLog     value[bool]
 	health        value[healthKeys]
 	trusted       value[[]value[netip.Prefix]]
+	tls           value[clientTLSKeys]
 }
 
 var serviceShape = keysOf(
@@ -112,6 +113,8 @@ var serviceShape = keysOf(
 	key("health", "How the servers are watched. Without it they are not.", healthShape, func(s *serviceKeys) *value[healthKeys] { return &s.health }),
 	key("trusted_proxies", "http: addresses or networks of proxies before the door, whose X-Forwarded-* and Forwarded are kept and added to.",
 		listOf("a list of addresses and networks", networkShape), func(s *serviceKeys) *value[[]value[netip.Prefix]] { return &s.trusted }),
+	key("tls", "How clients speak TLS. Without it they do not, or it goes through the door unseen.",
+		clientTLSShape, func(s *serviceKeys) *value[clientTLSKeys] { return &s.tls }),
 )
 
 var networkShape = text(`an address or a network such as "10.0.0.0/8"`, object{"pattern": `^[0-9a-fA-F:.]+(/[0-9]{1,3})?$`}, func(s string) (netip.Prefix, string) {

@@ -1,6 +1,7 @@
 package config
 
 import (
+	"crypto/tls"
 	"errors"
 	"flag"
 	"fmt"
@@ -172,6 +173,19 @@ func TestParse_ReadsEveryKey(t *testing.T) {
 	api := cfg.Spec().Services[1]
 	if api.Listen[0].Address != "127.0.0.1:0" || api.Pools[0].Servers[0].Address != "10.0.0.1:80" || api.ProxyProtocol.Send != proxy.ProxyOff || api.Timeouts.Idle != 0 {
 		t.Errorf("got %+v", api)
+	}
+	wantTLS := &proxy.TLSSpec{
+		Mode: proxy.Terminate, Certs: []proxy.CertSpec{{Cert: "a.pem", Key: "a.key"}, {Cert: "b.pem", Key: "b.key"}},
+		ACME: proxy.ACMESpec{Hosts: []string{"www.example.org", "xn--bcher-kva.example"}, OnDemand: []string{"*.example.net", "api.example.net"}, Email: "ops@example.org",
+			Directory: "https://ca.example.org:14000/dir", Root: "/etc/root.pem", Challenges: []proxy.Challenge{proxy.ChallengeALPN}},
+		MinVersion: tls.VersionTLS13, ALPN: []string{"postgresql"}, ClientCert: proxy.ClientCertSpec{Mode: proxy.ClientCertOptional, CA: "/etc/ca.pem"}, Handshake: 5 * time.Second,
+	}
+	if got := cfg.Spec().Services[3].TLS; !reflect.DeepEqual(got, wantTLS) {
+		t.Errorf("got %+v", got)
+	}
+	if got := cfg.Spec().Services[2].TLS; got.MinVersion != tls.VersionTLS12 || got.Certs[0] != (proxy.CertSpec{Cert: "/etc/c.pem", Key: "./k.pem"}) || got.Handshake != 10*time.Second ||
+		got.ClientCert.Mode != proxy.ClientCertOff || len(got.ACME.Challenges) != 2 {
+		t.Errorf("got %+v", got)
 	}
 	if got := cfg.Spec().Groups; !reflect.DeepEqual(got, map[string][]string{"all": {"node", "api"}}) {
 		t.Errorf("got groups %v", got)

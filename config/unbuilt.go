@@ -12,7 +12,7 @@ var unbuilt = []string{
 	"services.*.maintenance",
 	"services.*.routes",
 	"services.*.preview",
-	"services.*.tls",
+	"services.*.tls.mode=passthrough",
 }
 
 func isUnbuilt(pattern string) bool { return slices.Contains(unbuilt, pattern) }

@@ -359,6 +359,10 @@ func (c *Claimer) Refused(svc *Service) { svc.Live.cells[c.loop].refused.Add(1) 
 // Malformed counts a client that did not begin with a valid PROXY header.
 func (c *Claimer) Malformed(svc *Service) { svc.Live.cells[c.loop].malformed.Add(1) }
 
+// Secured counts a TLS handshake with a client; Insecure one that did not come about.
+func (c *Claimer) Secured(svc *Service)  { svc.Live.cells[c.loop].secured.Add(1) }
+func (c *Claimer) Insecure(svc *Service) { svc.Live.cells[c.loop].insecure.Add(1) }
+
 // Hold counts a client as waiting at the door; false: as many as may are waiting, so it gets the explicit
 // answer (counted here). Every true is followed by one Unhold.
 func (c *Claimer) Hold(svc *Service) bool {

@@ -104,7 +104,9 @@ type serviceCell struct {
 	expired    atomic.Uint64 // answered by the door: waited too long in a hold
 	heldTotal  atomic.Uint64
 	malformed  atomic.Uint64 // no valid PROXY header
-	_          [36]byte
+	secured    atomic.Uint64 // TLS handshakes
+	insecure   atomic.Uint64 // clients without one, though the service asks for it
+	_          [20]byte
 }
 
 // Pool is a named set of servers in a snapshot.
@@ -253,6 +255,7 @@ func (s *Service) Held() int { return int(s.Live.held.Load()) }
 // ServiceCounts is a reading of what the loops count on a service, since the door started.
 type ServiceCounts struct {
 	Accepted, Refused, Overflowed, Expired, HeldTotal, Malformed uint64
+	Secured, Insecure                                            uint64
 }
 
 // Counts reads what all loops count on the service.
@@ -266,6 +269,8 @@ func (s *Service) Counts() ServiceCounts {
 		n.Expired += c.expired.Load()
 		n.HeldTotal += c.heldTotal.Load()
 		n.Malformed += c.malformed.Load()
+		n.Secured += c.secured.Load()
+		n.Insecure += c.insecure.Load()
 	}
 	return n
 }

@@ -80,6 +80,7 @@ type ServiceSpec struct {
 	Health        *HealthSpec // nil: servers are not watched
 
 	TrustedProxies []netip.Prefix // http: clients whose word on who is behind them counts
+	TLS            *TLSSpec       // nil: the door speaks no TLS with its clients
 }
 
 // PoolSpec declares a named set of servers.

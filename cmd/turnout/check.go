@@ -19,6 +19,7 @@ import (
 	"github.com/turnout-proxy/turnout/config"
 	"github.com/turnout-proxy/turnout/config/journal"
 	"github.com/turnout-proxy/turnout/proxy"
+	"github.com/turnout-proxy/turnout/proxy/certs"
 )
 
 // checked is what `turnout check -o json` prints.
@@ -67,6 +68,9 @@ func (c *cli) check(cmd *cobra.Command, path string) error {
 		}
 		return e
 	case err != nil:
+		return err
+	}
+	if err := badFiles(certs.Check(cfg.Spec())); err != nil {
 		return err
 	}
 	socket := cfg.Admin.Socket

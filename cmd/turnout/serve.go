@@ -23,6 +23,7 @@ import (
 	"github.com/turnout-proxy/turnout/config/journal"
 	"github.com/turnout-proxy/turnout/health/rounds"
 	"github.com/turnout-proxy/turnout/proxy"
+	"github.com/turnout-proxy/turnout/proxy/certs"
 	"github.com/turnout-proxy/turnout/proxy/front"
 	"github.com/turnout-proxy/turnout/proxy/listen"
 	"github.com/turnout-proxy/turnout/proxy/stream"
@@ -82,6 +83,7 @@ type serving struct {
 	journal *journal.Journal
 	sw      *proxy.Switch
 	front   *front.Front
+	certs   *certs.Manager
 	admin   *admin.Server
 	rounds  *rounds.Rounds
 }
@@ -146,6 +148,18 @@ func badConfig(err error) error {
 	return e
 }
 
+// badFiles gives each file of certificates that cannot be used a line of its own.
+func badFiles(errs []error) error {
+	if len(errs) == 0 {
+		return nil
+	}
+	e := &api.Error{Code: api.CodeFailed, Message: plural(len(errs), "file") + " of certificates cannot be used"}
+	for _, err := range errs {
+		e.Details = append(e.Details, err.Error())
+	}
+	return e
+}
+
 // open builds the door from the inside out. On an error it closes what it opened.
 func (s *serving) open(loops int) (err error) {
 	cfg := s.cfg.Load()
@@ -180,7 +194,13 @@ func (s *serving) open(loops int) (err error) {
 			s.rounds.Close()
 		}
 	}()
-	s.front, err = front.New(front.Options{Switch: s.sw, Loops: loops, Log: s.log})
+	s.certs = certs.New(certs.Options{Folder: filepath.Join(cfg.StateDir, "certificates"), Log: s.log.Named("certs")})
+	defer func() {
+		if err != nil {
+			s.certs.Close()
+		}
+	}()
+	s.front, err = front.New(front.Options{Switch: s.sw, Loops: loops, Log: s.log, Certs: s.certs})
 	if err != nil {
 		return err
 	}
@@ -198,7 +218,7 @@ func (s *serving) open(loops int) (err error) {
 	s.admin = admin.New(admin.Options{
 		Switch: s.sw, Reload: s.reload, History: s.journal.History,
 		Roles:       func() config.Roles { return s.cfg.Load().Admin.Roles },
-		ListenAddrs: s.front.Addr, Probe: s.probe, Health: s.health,
+		ListenAddrs: s.front.Addr, Probe: s.probe, Health: s.health, Certificates: s.certificates,
 		Version: thisVersion(), Started: started, ConfigPath: s.path, Log: s.log.Named("admin"),
 	})
 	if err := s.openAdmin(cfg); err != nil {
@@ -222,6 +242,15 @@ func (s *serving) openAdmin(cfg *config.Config) error {
 	}
 	s.admin.SetPhase(admin.Serving)
 	return nil
+}
+
+// certificates is what the admin socket tells of them.
+func (s *serving) certificates() []admin.Certificate {
+	var all []admin.Certificate
+	for _, c := range s.certs.Certificates() {
+		all = append(all, admin.Certificate(c))
+	}
+	return all
 }
 
 func (s *serving) fileInWords(cfg *config.Config) string {
@@ -256,6 +285,9 @@ func (s *serving) reload(plan bool) (*admin.Reloading, error) {
 	if err != nil {
 		return nil, err
 	}
+	if err := badFiles(certs.Check(next.Spec())); err != nil {
+		return nil, err
+	}
 	return &admin.Reloading{
 		Spec:   next.Spec(),
 		Detail: s.fileInWords(next),
@@ -266,6 +298,7 @@ func (s *serving) reload(plan bool) (*admin.Reloading, error) {
 			}
 			s.cfg.Store(next)
 			s.rounds.Set(next.Checks())
+			s.certs.Look() // a file that stays named as it is may have other bytes
 			setLevel(s.lvl, next.Log.Level)
 		},
 	}, nil
@@ -343,6 +376,7 @@ func (s *serving) stop(sig os.Signal, drain time.Duration, signals <-chan os.Sig
 	}()
 	left := s.front.Drain(ctx)
 	s.front.Stop()
+	s.certs.Close()
 	closing, done := context.WithTimeout(context.Background(), time.Second)
 	defer done()
 	if err := s.admin.Close(closing); err != nil {

@@ -6,7 +6,8 @@
 //
 // A plane (proxy/stream, proxy/web) has a Worker on each loop, which owns the connections it was given until their
 // end, whatever their service's mode is by then. Planes share a loop and nothing else; the addresses of servers,
-// which all planes dial, are resolved here (Places).
+// which all planes dial, are resolved here (Places), and what all planes show their clients is asked for here (TLS,
+// Lane).
 //
 // Promises: a listener that stays over a reload is not touched, also when its service changes its mode. A
 // listener is closed after those who wait in its queue were taken. Quiet returns when every worker of every

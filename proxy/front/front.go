@@ -2,6 +2,7 @@ package front
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"strings"
@@ -13,8 +14,10 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/turnout-proxy/turnout/proxy"
+	"github.com/turnout-proxy/turnout/proxy/certs"
 	"github.com/turnout-proxy/turnout/proxy/listen"
 	"github.com/turnout-proxy/turnout/proxy/loop"
+	"github.com/turnout-proxy/turnout/proxy/secure"
 )
 
 // Plane carries the clients of services of one mode.
@@ -52,6 +55,7 @@ type Options struct {
 	Switch *proxy.Switch
 	Loops  int // how many event loops; the Switch must have been made for as many
 	Log    *zap.Logger
+	Certs  *certs.Manager // what services that terminate TLS show; nil: there are none
 }
 
 // Front owns the loops and the listeners. It implements proxy.Plane, is given to Switch.Start, and belongs to
@@ -59,6 +63,8 @@ type Options struct {
 type Front struct {
 	Places Places
 
+	certs   *certs.Manager
+	lanes   []*secure.Lane // by loop
 	sw      *proxy.Switch
 	log     *zap.Logger
 	doors   []*entrance
@@ -78,7 +84,7 @@ type Front struct {
 // New makes the loops. Planes are added by Carry; the first Prepare starts the loops.
 func New(opt Options) (*Front, error) {
 	ctx, cancel := context.WithCancel(context.Background())
-	f := &Front{sw: opt.Switch, log: opt.Log, planes: map[proxy.Mode]Plane{}, sockets: map[int]*listen.Socket{}, cancel: cancel}
+	f := &Front{certs: opt.Certs, sw: opt.Switch, log: opt.Log, planes: map[proxy.Mode]Plane{}, sockets: map[int]*listen.Socket{}, cancel: cancel}
 	f.Places.known = map[string]*Place{}
 	for i := range opt.Loops {
 		l, err := loop.New(i)
@@ -91,6 +97,11 @@ func New(opt Options) (*Front, error) {
 		}
 		f.doors = append(f.doors, newEntrance(f, l))
 	}
+	loops := make([]*loop.Loop, len(f.doors))
+	for i, e := range f.doors {
+		loops[i] = e.loop
+	}
+	f.lanes = secure.NewLanes(loops, secure.Options{})
 	go f.Places.refresh(ctx) // ends with Stop
 	return f, nil
 }
@@ -105,6 +116,17 @@ func (f *Front) Carry(mode proxy.Mode, p Plane) {
 	}
 }
 
+// Lane is what TLS sessions on a loop are carried with, those of all planes alike.
+func (f *Front) Lane(l *loop.Loop) *secure.Lane { return f.lanes[l.ID()] }
+
+// TLS is what a new client of a service is to be shown; nil: nothing.
+func (f *Front) TLS(svc *proxy.Service) *tls.Config {
+	if f.certs == nil || svc.Spec.TLS == nil {
+		return nil
+	}
+	return f.certs.Server(svc.Spec.Name)
+}
+
 // run starts the loops, once.
 func (f *Front) run() {
 	f.start.Do(func() {
@@ -114,11 +136,12 @@ func (f *Front) run() {
 	})
 }
 
-// prepared is a snapshot's new listeners, open but not accepting.
+// prepared is a snapshot's new listeners, open but not accepting, and its certificates.
 type prepared struct {
-	f    *Front
-	next *proxy.Snapshot
-	open map[int]*listen.Socket
+	f     *Front
+	next  *proxy.Snapshot
+	open  map[int]*listen.Socket
+	certs proxy.Prepared // nil: none
 }
 
 // Prepare implements proxy.Plane.
@@ -128,12 +151,20 @@ func (f *Front) Prepare(next *proxy.Snapshot) (proxy.Prepared, error) {
 		f.log.Warn("server does not resolve; dials to it fail until it does", zap.Error(err))
 	}
 	pr := &prepared{f: f, next: next, open: map[int]*listen.Socket{}}
+	var errs []string
+	if f.certs != nil {
+		c, err := f.certs.Prepare(next)
+		if err != nil {
+			errs = append(errs, err.Error())
+		}
+		pr.certs = c
+	}
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if f.closed {
+		pr.Abort()
 		return nil, errors.New("the door accepts no clients any more: it is stopping")
 	}
-	var errs []string
 	next.Listeners(func(slot int, spec proxy.ListenSpec, svc *proxy.Service) {
 		if f.sockets[slot] != nil || pr.open[slot] != nil {
 			return
@@ -157,11 +188,17 @@ func (pr *prepared) Abort() {
 	for _, s := range pr.open {
 		_ = s.Close()
 	}
+	if pr.certs != nil {
+		pr.certs.Abort()
+	}
 }
 
 // Commit implements proxy.Prepared.
 func (pr *prepared) Commit() {
 	f := pr.f
+	if pr.certs != nil {
+		pr.certs.Commit() // first: a client of a new listener needs them
+	}
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	used := map[int]bool{}

@@ -39,7 +39,11 @@ func (w *worker) announce(slot uint32, c *conn, _ loop.Events) {
 		}
 		w.timers.Cancel(slot)
 		c.state = steering
-		w.steer(slot, c)
+		if svc := w.sw.Current().At(int(c.listener)); svc != nil {
+			w.enter(slot, c, svc)
+			return
+		}
+		w.end(slot, c, endRefused)
 	}
 }
 

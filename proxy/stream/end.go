@@ -24,10 +24,11 @@ const (
 	endRefused                   // its service is gone
 	endStarved                   // descriptors or ports ran out
 	endMalformed                 // no valid PROXY header
+	endInsecure                  // no TLS handshake
 	endStopped                   // the door stops
 )
 
-var endWords = [...]string{"done", "reset", "idle", "cut", "cut", "left", "waited too long", "too many waiting", "maintenance", "no server", "service gone", "out of descriptors", "malformed", "stopped"}
+var endWords = [...]string{"done", "reset", "idle", "cut", "cut", "left", "waited too long", "too many waiting", "maintenance", "no server", "service gone", "out of descriptors", "malformed", "no TLS handshake", "stopped"}
 
 func (e ending) String() string { return endWords[e] }
 
@@ -58,7 +59,13 @@ func (w *worker) end(slot uint32, c *conn, why ending) {
 		w.claims.GiveUp(srv)
 	case waiting:
 		w.unhold(slot, c, proxy.HoldLeft)
+	case securing:
+		w.giveUp(slot, c)
 	}
+	if c.state != resetting && !midway && why != endReset { // else the peer would take what it has for the whole
+		w.bid(c)
+	}
+	w.forget(c)
 	w.poured(c)
 	w.timers.Cancel(slot)
 	w.drop(c, client)
@@ -127,6 +134,7 @@ func (w *worker) reset(slot uint32, c *conn, s int) bool {
 // makes both kernels throw away what is still under way.
 func (w *worker) leave(slot uint32, c *conn) {
 	w.dropServer(c, true)
+	w.bid(c)
 	_ = loop.Shutdown(int(c.fd[client]), loop.ShutWrite)
 	c.flags |= orderly
 	w.outlast(slot, c)

@@ -19,6 +19,7 @@ type Lent struct {
 	Conns, Bufs, Pipes, Timers, Announced int
 	Dials, Counted                        int // linked in dial lists and lists of targets
 	Queued, Pouring                       int
+	Sessions, Handshakes                  int
 }
 
 // Lent counts on every loop. When there is no client, all of it is zero.
@@ -30,6 +31,7 @@ func (p *Plane) Lent() Lent {
 		l := reflect.ValueOf(w.loop).Elem()
 		n.Bufs = l.FieldByName("bufs").FieldByName("blocks").Len() - l.FieldByName("bufs").FieldByName("free").Len()
 		n.Pipes = int(l.FieldByName("pipes").FieldByName("open").Int()%noPipes) - l.FieldByName("pipes").FieldByName("idle").Len()
+		n.Sessions, n.Handshakes = len(w.sessions)-1-len(w.vacant), len(w.handshakes)
 		for slot := w.dials; slot != none; slot = w.conns.Get(slot).next {
 			n.Dials++
 		}

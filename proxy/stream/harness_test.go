@@ -14,6 +14,7 @@ import (
 	"go.uber.org/zap/zaptest"
 
 	"github.com/turnout-proxy/turnout/proxy"
+	"github.com/turnout-proxy/turnout/proxy/certs"
 	"github.com/turnout-proxy/turnout/proxy/front"
 	"github.com/turnout-proxy/turnout/proxy/stream"
 )
@@ -78,7 +79,8 @@ func openDoorWith(t testing.TB, spec *proxy.Spec, loops int, access *zap.Logger)
 	if tt, ok := t.(*testing.T); ok {
 		log = zaptest.NewLogger(tt, zaptest.Level(zap.ErrorLevel))
 	}
-	f, err := front.New(front.Options{Switch: d.Switch, Loops: loops, Log: log})
+	keys := certs.New(certs.Options{Folder: t.TempDir(), Log: log})
+	f, err := front.New(front.Options{Switch: d.Switch, Loops: loops, Log: log, Certs: keys})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -87,6 +89,7 @@ func openDoorWith(t testing.TB, spec *proxy.Spec, loops int, access *zap.Logger)
 		d.plane.ThawAll()
 		d.nothingLeft()
 		f.Stop()
+		keys.Close()
 	})
 	if err := d.Start(f, "test"); err != nil {
 		t.Fatal(err)

@@ -205,9 +205,10 @@ func (w *worker) unhold(slot uint32, c *conn, how proxy.HoldEnd) {
 func (w *worker) lookForLeaving(slot uint32, c *conn, ev loop.Events) {
 	gone := ev&(loop.Err|loop.Hup) != 0
 	if !gone && ev&loop.RDHUP != 0 {
-		var b [1]byte
+		var b [64]byte
 		n, err := loop.Peek(int(c.fd[client]), b[:])
-		gone = n == 0 && err != syscall.EAGAIN // an error is a reset, which the peek has taken off the socket
+		gone = n == 0 && err != syscall.EAGAIN || // an error is a reset, which the peek has taken off the socket
+			c.tls[client] != open && parting(b[:n])
 	}
 	if gone {
 		w.end(slot, c, endLeft)

@@ -5,6 +5,7 @@ import (
 
 	"github.com/turnout-proxy/turnout/proxy"
 	"github.com/turnout-proxy/turnout/proxy/loop"
+	"github.com/turnout-proxy/turnout/proxy/secure"
 )
 
 // pumpRounds is how many buffers one direction carries before others get their turn.
@@ -19,12 +20,9 @@ func (w *worker) relay(slot uint32, c *conn, side int, ev loop.Events) {
 		return
 	}
 	if ev&(loop.In|loop.RDHUP|loop.Hup) != 0 {
-		h.state |= readable
-		if ev&(loop.RDHUP|loop.Hup) != 0 {
-			// Edge-triggered: no further event will come for what is already there, so a short
-			// read no longer means "nothing left"; only the end or EAGAIN does.
-			h.state |= hup
-		}
+		// Edge-triggered: no further event will come for what is already there, so after an end a short
+		// read no longer means "nothing left"; only the end or EAGAIN does.
+		w.canRead(c, side, ev&(loop.RDHUP|loop.Hup) != 0)
 	}
 	if other := &c.half[1-side]; ev&loop.Out != 0 && (other.pending() || other.is(broken)) {
 		if !w.pump(slot, c, 1-side) {
@@ -65,8 +63,13 @@ func (w *worker) pump(slot uint32, c *conn, s int) bool {
 			continue
 		}
 		buf := w.loop.Buffer()
-		n, err := loop.Recv(int(c.fd[s]), buf)
+		if c.tls[1-s] != open {
+			buf = buf[:secure.MaxPlain]
+		}
+		n, err := w.receive(slot, c, s, buf)
 		switch {
+		case err == errEnded:
+			return false
 		case err == syscall.EAGAIN:
 			h.state &^= readable
 			continue
@@ -77,9 +80,11 @@ func (w *worker) pump(slot uint32, c *conn, s int) bool {
 			h.state |= eof
 			continue
 		}
-		if n == len(buf) {
+		switch {
+		case c.tls[client]|c.tls[server] != open: // there may be more than one read shows, and nothing goes round crypto/tls
+		case n == len(buf):
 			h.streak++
-		} else {
+		default:
 			h.streak = 0
 			if !h.is(hup) {
 				h.state &^= readable
@@ -96,23 +101,11 @@ func (w *worker) pump(slot uint32, c *conn, s int) bool {
 func (w *worker) forward(slot uint32, c *conn, s int, b []byte) bool {
 	h := &c.half[s]
 	w.carried(c, s, len(b))
-	n := 0
-	if !h.pending() {
-		var err syscall.Errno
-		n, err = loop.Send(int(c.fd[1-s]), b)
-		switch err {
-		case 0:
-		case syscall.EAGAIN:
-			n = 0
-		default:
-			return w.unwritable(slot, c, s)
-		}
+	rest, err := w.send(c, 1-s, b) // pump reads nothing while bytes are pending, so there are none
+	if err != 0 {
+		return w.unwritable(slot, c, s)
 	}
-	if n < len(b) {
-		// pump reads nothing while bytes are pending, so there is a block at most.
-		h.buf = w.loop.GetBuf(len(b) - n)
-		h.off, h.end = 0, int32(copy(w.loop.Bytes(h.buf), b[n:]))
-	}
+	w.keep(h, rest)
 	return true
 }
 
@@ -166,7 +159,7 @@ func (w *worker) unwritable(slot uint32, c *conn, s int) bool {
 		w.end(slot, c, endReset)
 		return false
 	}
-	back.state |= readable | hup
+	w.canRead(c, 1-s, true)
 	return w.pump(slot, c, 1-s)
 }
 
@@ -191,6 +184,9 @@ func (w *worker) ended(slot uint32, c *conn, s int) bool {
 		return w.reset(slot, c, 1-s)
 	}
 	if !h.is(finSent) {
+		if w.tellEnd(c, s); h.pending() {
+			return true // an event will tell that the rest can be sent, and lead here again
+		}
 		h.state |= finSent
 		h.state &^= readable
 		if s == client {

@@ -256,7 +256,7 @@ func (w *worker) connected(slot uint32, c *conn, registered bool) {
 		}
 		c.lastSide = server // the header is the door's word, not the client's
 	}
-	c.half[client].state |= readable
+	w.canRead(c, client, c.half[client].is(hup))
 	if !w.pump(slot, c, client) { // most clients have spoken by now
 		return
 	}

@@ -3,6 +3,7 @@ package stream
 import (
 	"syscall"
 
+	"github.com/turnout-proxy/turnout/proxy"
 	"github.com/turnout-proxy/turnout/proxy/loop"
 )
 
@@ -22,6 +23,15 @@ func (w *worker) Welcome(listener uint32, fd int, peer loop.Addr) {
 		c.state = announcing
 		w.timers.Set(slot, c.began+int64(svc.Spec.Timeouts.Connect))
 		w.watch(slot, c) // its first event reads the header
+		return
+	}
+	w.enter(slot, c, svc)
+}
+
+// enter leads on a client that has said who it is, or need not.
+func (w *worker) enter(slot uint32, c *conn, svc *proxy.Service) {
+	if svc.Spec.TLS != nil {
+		w.greet(slot, c, svc)
 		return
 	}
 	w.steer(slot, c)

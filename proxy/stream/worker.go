@@ -4,6 +4,7 @@ import (
 	"github.com/turnout-proxy/turnout/proxy"
 	"github.com/turnout-proxy/turnout/proxy/front"
 	"github.com/turnout-proxy/turnout/proxy/loop"
+	"github.com/turnout-proxy/turnout/proxy/secure"
 )
 
 // Kinds of tokens.
@@ -29,6 +30,8 @@ type state uint8
 const (
 	steering   state = iota // between two steps, within one call; in no list, no timer
 	announcing              // the client's PROXY header is awaited; timer: connect timeout
+	greeting                // the TLS greeting (ClientHello) of the client is awaited; timer: handshake timeout
+	securing                // a TLS handshake goes on elsewhere, which has the client's descriptor; timer: as before
 	waiting                 // at the door, in a queue; timer: the end of its waiting, or the next try
 	starved                 // no descriptor or port was to be had for a dial; timer: the next try
 	dialing                 // in the dial list; timer: connect timeout
@@ -55,6 +58,7 @@ type conn struct {
 	target     int32     // in worker.targets; -1: none
 	queue      int32     // in worker.queues; -1: none
 	position   int32     // of the claimed server in its pool
+	tls        [2]int32  // each side's in worker.sessions; open: none, bytes are what they are
 	state      state
 	flags      flags
 	lastSide   uint8 // where the last byte came from
@@ -85,7 +89,7 @@ type half struct {
 	state    halfState
 }
 
-type halfState uint8
+type halfState uint16
 
 const (
 	readable  halfState = 1 << iota // there may be something to read
@@ -96,6 +100,7 @@ const (
 	dead                            // the other side takes no more bytes: nothing is read any more
 	piping                          // pipe is held
 	gathering                       // SO_RCVLOWAT is raised
+	notified                        // the end was told in TLS, though perhaps not yet sent
 )
 
 func (h *half) is(s halfState) bool { return h.state&s != 0 }
@@ -105,23 +110,28 @@ func (h *half) pending() bool { return h.end > h.off || h.piped > 0 }
 
 // worker is one loop's part of the plane. Everything in it belongs to the loop.
 type worker struct {
-	plane     *Plane
-	loop      *loop.Loop
-	sw        *proxy.Switch
-	claims    *proxy.Claimer
-	conns     loop.Slab[conn]
-	timers    *loop.Wheel // of conns
-	targets   []target
-	targetOf  map[*proxy.Server]int32
-	queues    []queue
-	queueOf   map[*proxy.Live]int32
-	dials     uint32 // list of dialing conns
-	announced map[uint32]announcement
+	plane      *Plane
+	loop       *loop.Loop
+	sw         *proxy.Switch
+	claims     *proxy.Claimer
+	conns      loop.Slab[conn]
+	timers     *loop.Wheel // of conns
+	targets    []target
+	targetOf   map[*proxy.Server]int32
+	queues     []queue
+	queueOf    map[*proxy.Live]int32
+	dials      uint32 // list of dialing conns
+	announced  map[uint32]announcement
+	lane       *secure.Lane
+	sessions   []*secure.Session // 0 stays empty, so that a zeroed conn has none
+	vacant     []int32           // free places in sessions
+	handshakes map[uint32]*secure.Handshake
 }
 
 func newWorker(p *Plane, l *loop.Loop) *worker {
 	w := &worker{plane: p, loop: l, sw: p.sw, claims: p.sw.Claimer(l.ID()), dials: none,
-		targetOf: map[*proxy.Server]int32{}, queueOf: map[*proxy.Live]int32{}, announced: map[uint32]announcement{}}
+		targetOf: map[*proxy.Server]int32{}, queueOf: map[*proxy.Live]int32{}, announced: map[uint32]announcement{},
+		lane: p.front.Lane(l), sessions: make([]*secure.Session, 1), handshakes: map[uint32]*secure.Handshake{}}
 	w.timers = l.NewWheel(w.timer)
 	l.Handle(kindConn, w.event)
 	for i := range uint8(dialKinds) {
@@ -165,6 +175,10 @@ func (w *worker) event(t loop.Token, ev loop.Events) {
 		w.lookForLeaving(slot, c, ev)
 	case announcing:
 		w.announce(slot, c, ev)
+	case greeting:
+		w.greeted(slot, c)
+	case securing:
+		w.handshakes[slot].Wake()
 	case resetting:
 		if ev&loop.Err != 0 && c.fd[t.Side()] >= 0 { // it was quicker
 			w.end(slot, c, endReset)
@@ -186,6 +200,8 @@ func (w *worker) timer(slot uint32) {
 		w.unstarve(slot, c)
 	case announcing:
 		w.malformed(slot, c)
+	case greeting, securing:
+		w.insecure(slot, c)
 	case resetting:
 		w.resetSoon(slot, c)
 	}

@@ -1,0 +1,60 @@
+package proxy
+
+import "time"
+
+// TLSMode says what the door does with a client's TLS.
+type TLSMode string
+
+// Modes of TLS.
+const (
+	Terminate TLSMode = "terminate" // the door speaks TLS with the client; the service carries what is inside
+)
+
+// TLSSpec says how a service speaks TLS with its clients. At least one of Certs, ACME.Hosts and ACME.OnDemand is there.
+type TLSSpec struct {
+	Mode       TLSMode
+	Certs      []CertSpec // from files; the first is for clients that name no host
+	ACME       ACMESpec
+	MinVersion uint16 // as in crypto/tls: VersionTLS12 or VersionTLS13
+	ALPN       []string
+	ClientCert ClientCertSpec
+	Handshake  time.Duration // the longest that one may take; default 10s
+}
+
+// CertSpec names the files of a certificate and its key, in PEM.
+type CertSpec struct{ Cert, Key string }
+
+// ACMESpec says for which hosts certificates are obtained from an authority, and renewed (RFC 8555).
+type ACMESpec struct {
+	Hosts      []string // obtained at once
+	OnDemand   []string // names, or *.name for one label, for which one is obtained when a client asks for it
+	Email      string
+	Directory  string // URL; empty: Let's Encrypt
+	Root       string // file with roots that the directory's own certificate may be from; empty: the system's
+	Challenges []Challenge
+}
+
+// Challenge is a way to prove to an authority that a host is ours.
+type Challenge string
+
+// Challenges.
+const (
+	ChallengeHTTP Challenge = "http-01"     // RFC 8555 8.3: by a service of mode http that the authority reaches at port 80
+	ChallengeALPN Challenge = "tls-alpn-01" // RFC 8737: by the service itself, at port 443
+)
+
+// ClientAuth says whether clients show a certificate.
+type ClientAuth string
+
+// Ways of asking clients for a certificate.
+const (
+	ClientCertOff      ClientAuth = "off"
+	ClientCertOptional ClientAuth = "optional" // a client may have none; one that it shows must be valid
+	ClientCertRequired ClientAuth = "required"
+)
+
+// ClientCertSpec says which certificates of clients are good.
+type ClientCertSpec struct {
+	Mode ClientAuth
+	CA   string // file with the authorities, in PEM
+}
