@@ -126,6 +126,10 @@ func (w *worker) answerBody(slot uint32, c *client, us uint32, u *upstream, out,
 		payload, used, e = u.body.Next(b)
 	}
 	if e != h1.ErrNone {
+		// What came before it was right, and the client has a use for it: a stream of events, say.
+		if len(out) > 0 && !w.put(slot, c, out, nil) {
+			return false
+		}
 		return w.failed(slot, c, answerBadResponse)
 	}
 	if len(out)+len(payload) > 0 && !w.put(slot, c, out, payload) {
