@@ -7,7 +7,6 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
-	"time"
 
 	"github.com/turnout-proxy/turnout/proxy"
 )
@@ -64,11 +63,7 @@ func (c *checker) service(s *named[serviceKeys]) proxy.ServiceSpec {
 		AccessLog:     k.accessLog.v,
 		TLS:           c.tls(&k.tls, k.mode.v),
 	}
-	for _, p := range k.trusted.v {
-		if !p.bad {
-			spec.TrustedProxies = append(spec.TrustedProxies, p.v)
-		}
-	}
+	c.http(k, &spec)
 	own := newClaims()
 	for _, l := range k.listen.v {
 		if !l.bad {
@@ -85,34 +80,6 @@ func (c *checker) service(s *named[serviceKeys]) proxy.ServiceSpec {
 	spec.Active = c.active(k, names)
 	c.mode(k)
 	return spec
-}
-
-func timeouts(k *timeoutKeys) proxy.TimeoutSpec {
-	return proxy.TimeoutSpec{Connect: k.connect.v, Idle: k.idle.v, RequestHeader: k.requestHeader.v, RequestBody: k.requestBody.v, Response: k.response.v, IdleTunnel: k.idleTunnel.v}
-}
-
-// mode refuses keys that the service's mode has no use for.
-func (c *checker) mode(k *serviceKeys) {
-	if k.mode.bad {
-		return
-	}
-	switch t := &k.timeouts.v; k.mode.v {
-	case proxy.HTTP:
-		if p := &k.proxyProtocol.v; p.accept.v {
-			c.refuse(p.accept.place, p.accept.raw, "not built yet for mode http")
-		} else if p.send.written && p.send.v != proxy.ProxyOff {
-			c.refuse(p.send.place, p.send.raw, "of no use in mode http: one connection to a server carries requests of many clients; X-Forwarded-For and Forwarded name each")
-		}
-	default:
-		if k.trusted.written && !k.trusted.bad {
-			c.refuse(k.trusted.place, "", "of no use in mode tcp; want mode: http in this service, or no such key")
-		}
-		for _, d := range []*value[time.Duration]{&t.requestHeader, &t.requestBody, &t.response, &t.idleTunnel} {
-			if d.written && !d.bad {
-				c.refuse(d.place, d.raw, "of no use in mode tcp; want mode: http in this service, or no such key")
-			}
-		}
-	}
 }
 
 func (c *checker) active(k *serviceKeys, pools []string) string {
@@ -203,30 +170,45 @@ func (c *checker) groups(f *fileKeys) map[string][]string {
 	return groups
 }
 
-// listeners refuses two listeners on one address. The later one in the file is at fault.
+// listeners refuses two listeners on one address, unless both are of http services that routes can tell apart. The
+// later one in the file is at fault.
 func (c *checker) listeners(f *fileKeys, cfg *Config) {
-	var all []value[proxy.ListenSpec]
+	type listener struct {
+		value[proxy.ListenSpec]
+		service *named[serviceKeys] // nil: the door's own
+	}
+	var all []listener
 	if f.admin.v.listen.written {
-		all = append(all, f.admin.v.listen)
+		all = append(all, listener{f.admin.v.listen, nil})
 	}
 	if socket, err := filepath.Abs(cfg.Admin.Socket); err == nil && !f.admin.v.socket.bad {
 		at := value[proxy.ListenSpec]{place: f.admin.v.socket.place, v: proxy.ListenSpec{Network: proxy.NetUnix, Address: socket}, raw: cfg.Admin.Socket}
 		at.path = "admin.socket"
-		all = append(all, at)
+		all = append(all, listener{at, nil})
 	}
 	for i := range f.services.v {
-		all = append(all, f.services.v[i].v.listen.v...)
+		for _, l := range f.services.v[i].v.listen.v {
+			all = append(all, listener{l, &f.services.v[i]})
+		}
 	}
-	slices.SortStableFunc(all, func(a, b value[proxy.ListenSpec]) int {
+	slices.SortStableFunc(all, func(a, b listener) int {
 		return cmp.Or(cmp.Compare(a.line, b.line), cmp.Compare(a.column, b.column))
 	})
-	taken := newClaims()
+	taken, shared := newClaims(), map[string]*sharing{}
 	for _, l := range all {
 		if l.bad {
 			continue
 		}
-		first, ok := taken.take(l)
+		first, ok := taken.take(l.value)
+		http := l.service != nil && l.service.v.mode.v == proxy.HTTP
 		if ok {
+			if http {
+				shared[l.v.String()] = newSharing(l.service)
+			}
+			continue
+		}
+		if s := shared[l.v.String()]; s != nil && http && first.v == l.v && s.services[len(s.services)-1] != l.service.name {
+			c.share(s, l.service)
 			continue
 		}
 		message := "already taken by " + first.path

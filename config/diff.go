@@ -113,6 +113,8 @@ func (d *diff) service(old, next proxy.ServiceSpec) {
 	d.words("timeouts.request_body", short(old.Timeouts.RequestBody), short(next.Timeouts.RequestBody))
 	d.words("timeouts.response", short(old.Timeouts.Response), short(next.Timeouts.Response))
 	d.words("timeouts.idle_tunnel", never(old.Timeouts.IdleTunnel), never(next.Timeouts.IdleTunnel))
+	d.set("route ", "", "", routeNames(old.Routes), routeNames(next.Routes))
+	d.maintenance(&old.Maintenance, &next.Maintenance)
 	d.set("trusted_proxies ", "", "", networkNames(old.TrustedProxies), networkNames(next.TrustedProxies))
 	d.words("access_log", onOff(old.AccessLog), onOff(next.AccessLog))
 	d.health(old.Health, next.Health)
@@ -156,6 +158,30 @@ func (d *diff) health(old, next *proxy.HealthSpec) {
 	d.words("health.fall", fmt.Sprint(old.Fall), fmt.Sprint(next.Fall))
 	d.words("health: the longest a check may take", short(old.Limit), short(next.Limit))
 	d.words("health.none_ready", string(old.NoneReady), string(next.NoneReady))
+}
+
+func routeNames(list []proxy.RouteSpec) (all []string) {
+	for _, r := range list {
+		all = append(all, r.String())
+	}
+	return all
+}
+
+// maintenance tells what differs; of secrets and the page, that they do.
+func (d *diff) maintenance(old, next *proxy.MaintenanceSpec) {
+	d.words("maintenance.status", fmt.Sprint(old.Status), fmt.Sprint(next.Status))
+	d.words("maintenance.retry_after", short(old.RetryAfter), short(next.RetryAfter))
+	d.words("maintenance.known.for", short(old.KnownFor), short(next.KnownFor))
+	d.set("maintenance.bypass address ", "", "", networkNames(old.Addresses), networkNames(next.Addresses))
+	if old.Page != next.Page {
+		d.say("maintenance.page has another content")
+	}
+	if old.Token != next.Token {
+		d.say("maintenance.bypass.token has changed")
+	}
+	if old.KnownKey != next.KnownKey {
+		d.say("maintenance.known.key has changed")
+	}
 }
 
 func networkNames(list []netip.Prefix) (all []string) {

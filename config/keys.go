@@ -86,6 +86,8 @@ type serviceKeys struct {
 	timeouts      value[timeoutKeys]
 	accessLog     value[bool]
 	health        value[healthKeys]
+	routes        value[[]value[routeKeys]]
+	maintenance   value[maintenanceKeys]
 	trusted       value[[]value[netip.Prefix]]
 	tls           value[clientTLSKeys]
 }
@@ -111,25 +113,14 @@ var serviceShape = keysOf(
 	key("access_log", "One log line per ended connection.",
 		yesNo().or(false), func(s *serviceKeys) *value[bool] { return &s.accessLog }),
 	key("health", "How the servers are watched. Without it they are not.", healthShape, func(s *serviceKeys) *value[healthKeys] { return &s.health }),
+	key("routes", "http: which requests are this service's, by host and path; without it, all that are no other's on the listener.",
+		listOf("a list of routes (host, path)", routeShape), func(s *serviceKeys) *value[[]value[routeKeys]] { return &s.routes }),
+	key("maintenance", "http: what is answered in maintenance, and who passes it.", maintenanceShape, func(s *serviceKeys) *value[maintenanceKeys] { return &s.maintenance }),
 	key("trusted_proxies", "http: addresses or networks of proxies before the door, whose X-Forwarded-* and Forwarded are kept and added to.",
 		listOf("a list of addresses and networks", networkShape), func(s *serviceKeys) *value[[]value[netip.Prefix]] { return &s.trusted }),
 	key("tls", "How clients speak TLS. Without it they do not, or it goes through the door unseen.",
 		clientTLSShape, func(s *serviceKeys) *value[clientTLSKeys] { return &s.tls }),
 )
-
-var networkShape = text(`an address or a network such as "10.0.0.0/8"`, object{"pattern": `^[0-9a-fA-F:.]+(/[0-9]{1,3})?$`}, func(s string) (netip.Prefix, string) {
-	if ip, err := netip.ParseAddr(s); err == nil && ip.Zone() == "" {
-		return netip.PrefixFrom(ip.Unmap(), ip.Unmap().BitLen()), ""
-	}
-	p, err := netip.ParsePrefix(s)
-	switch {
-	case err != nil:
-		return p, `want an address or a network such as "10.0.0.0/8"`
-	case p != p.Masked():
-		return p, "has bits set behind its prefix; want " + p.Masked().String()
-	}
-	return p, ""
-})
 
 var listenShape = text(wantListen, object{"pattern": "^unix:/.|^systemd:.|^[^/]*:[0-9]+$"}, parseListen)
 

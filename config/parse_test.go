@@ -122,6 +122,7 @@ func TestParse_FillsInTheDefaults(t *testing.T) {
 			Hold:          proxy.HoldSpec{Timeout: 30 * time.Second, Max: 10000},
 			ProxyProtocol: proxy.ProxyProtocolSpec{Send: proxy.ProxyOff},
 			Timeouts:      proxy.TimeoutSpec{Connect: 3 * time.Second, Idle: time.Hour, RequestHeader: 10 * time.Second, RequestBody: time.Minute, Response: time.Minute},
+			Maintenance:   proxy.MaintenanceSpec{Status: 503, RetryAfter: time.Minute, KnownFor: 24 * time.Hour},
 		}},
 		Groups: map[string][]string{},
 	}
@@ -166,6 +167,7 @@ func TestParse_ReadsEveryKey(t *testing.T) {
 		Hold:          proxy.HoldSpec{Timeout: 2500 * time.Millisecond, Max: 1},
 		ProxyProtocol: proxy.ProxyProtocolSpec{Accept: true, Send: proxy.ProxyV2},
 		Timeouts:      proxy.TimeoutSpec{Connect: 500 * time.Millisecond, RequestHeader: 10 * time.Second, RequestBody: time.Minute, Response: time.Minute},
+		Maintenance:   proxy.MaintenanceSpec{Status: 503, RetryAfter: time.Minute, KnownFor: 24 * time.Hour},
 	}
 	if got := cfg.Spec().Services[0]; !reflect.DeepEqual(got, want) {
 		t.Errorf("got  %+v\nwant %+v", got, want)

@@ -9,8 +9,6 @@ var unbuilt = []string{
 	"services.*.failover",
 	"services.*.gates",
 	"services.*.watch",
-	"services.*.maintenance",
-	"services.*.routes",
 	"services.*.preview",
 	"services.*.tls.mode=passthrough",
 }

@@ -250,9 +250,18 @@ func (c *Claimer) sourceHash(p *Pool, key uint64, tried Tried) (Claimed, Verdict
 // to: a listener may lead to several services of mode http.
 const ByServer = -1
 
+// BehindServer is ByServer for those who pass the service's maintenance.
+const BehindServer = -2
+
 func (s *Snapshot) claimed(slot int, srv *Server) *Service {
-	if slot == ByServer {
+	switch slot {
+	case ByServer:
 		return s.Service(srv.Service)
+	case BehindServer:
+		if svc := s.Service(srv.Service); svc != nil {
+			return svc.Behind()
+		}
+		return nil
 	}
 	return s.At(slot)
 }
@@ -261,7 +270,7 @@ func (s *Snapshot) claimed(slot int, srv *Server) *Service {
 // the snapshot in force gives no new work to the server any more (or the listener is gone): then the claim is
 // taken back and counted as re-steered, and the plane claims anew for this client.
 //
-// slot is the listener the client came by, or ByServer; revision that of the snapshot the claim was made from.
+// slot is the listener the client came by, ByServer or BehindServer; revision that of the snapshot the claim was made from.
 func (c *Claimer) Start(slot int, srv *Server, revision uint64) bool {
 	for {
 		snap := c.sw.cur.Load()

@@ -17,6 +17,7 @@ const All = "all"
 // settle works out what claims may choose from. Every service passes it on its way into a snapshot.
 func (s *Service) settle() {
 	s.Serving = s.Active
+	defer s.settleBehind()
 	if s.Split == nil {
 		return
 	}
@@ -39,6 +40,25 @@ func (s *Service) settle() {
 		}
 	}
 	s.Serving = all
+}
+
+// settleBehind makes what those see who pass the maintenance.
+func (s *Service) settleBehind() {
+	s.behind = nil
+	if s.Maintenance != nil {
+		behind := *s
+		behind.Maintenance = nil
+		s.behind = &behind
+	}
+}
+
+// Behind is the service as those see it who pass its maintenance: operators, and in a soft one known clients. It
+// shares all counters with the service.
+func (s *Service) Behind() *Service {
+	if s.behind != nil {
+		return s.behind
+	}
+	return s
 }
 
 // readyNames names the servers that take new work.

@@ -24,7 +24,9 @@ type Snapshot struct {
 // index finds services by name and by listener.
 type index struct {
 	byName    map[string]int       // service → position in Services
-	listeners []int                // listener slot → position in Services, or -1: slot not in use
+	listeners []int                // listener slot → position in Services of the first service, or -1: slot not in use
+	sharers   [][]int              // listener slot → positions of all its services
+	routes    []*routes            // listener slot → which request goes where; nil: all to the one service
 	slots     map[ListenSpec][]int // address → slots (a port 0 may be listed several times)
 	specs     []ListenSpec         // slot → address
 	loops     int                  // how many loops count
@@ -75,6 +77,8 @@ type Service struct {
 	// share, pool by pool.
 	// Invariant: settle made it from the fields above, so no snapshot has a service that was not settled.
 	Serving *Pool
+
+	behind *Service // see Behind; nil when there is no maintenance. Invariant: as Serving's
 
 	// SteerRev is the revision that last changed where new work of this service goes. Loops compare it
 	// with what they last saw to tell the first start after a change.
@@ -283,7 +287,7 @@ func (s *Snapshot) Service(name string) *Service {
 	return nil
 }
 
-// At is the service that a listener slot leads to, or nil.
+// At is the service that a listener slot leads to, or nil; the first one, if there are several (Route tells which).
 func (s *Snapshot) At(slot int) *Service {
 	if i := s.index.listeners[slot]; i >= 0 {
 		return s.Services[i]
@@ -291,10 +295,10 @@ func (s *Snapshot) At(slot int) *Service {
 	return nil
 }
 
-// Listeners calls f for each listener slot in use.
+// Listeners calls f for each listener slot in use, and each service that it leads to.
 func (s *Snapshot) Listeners(f func(slot int, spec ListenSpec, svc *Service)) {
-	for slot, at := range s.index.listeners {
-		if at >= 0 {
+	for slot, all := range s.index.sharers {
+		for _, at := range all {
 			f(slot, s.index.specs[slot], s.Services[at])
 		}
 	}
@@ -323,6 +327,7 @@ func build(spec *Spec, mem *Memory, old *Snapshot, loops int) *Snapshot {
 		for i := range ix.listeners {
 			ix.listeners[i] = -1
 		}
+		ix.sharers = make([][]int, len(ix.listeners))
 	}
 	s.index = ix
 	for i := range spec.Services {
@@ -341,16 +346,46 @@ func build(spec *Spec, mem *Memory, old *Snapshot, loops int) *Snapshot {
 		taken := map[ListenSpec]int{}
 		for _, l := range sp.Listen {
 			slot := ix.slot(old, l, sp.Name, taken)
-			ix.listeners[slot] = i
-			ix.slots[l] = append(ix.slots[l], slot)
+			if ix.listeners[slot] < 0 {
+				ix.listeners[slot] = i
+				ix.slots[l] = append(ix.slots[l], slot)
+			}
+			ix.sharers[slot] = append(ix.sharers[slot], i)
 		}
 	}
+	ix.route(spec)
 	return s
 }
 
+// route makes the routes of the listeners that lead to several services, or not with every request.
+func (ix *index) route(spec *Spec) {
+	ix.routes = make([]*routes, len(ix.sharers))
+	for slot, all := range ix.sharers {
+		if len(all) == 0 || len(all) == 1 && len(spec.Services[all[0]].Routes) == 0 {
+			continue
+		}
+		r := &routes{}
+		for _, i := range all {
+			list := spec.Services[i].Routes
+			if len(list) == 0 {
+				list = everywhere
+			}
+			for _, rs := range list {
+				r.add(rs, i)
+			}
+		}
+		r.sort()
+		ix.routes[slot] = r
+	}
+}
+
 // slot finds the listener slot that had the address in the old snapshot, or takes a new one. A port 0 can
-// be listed by several services: each keeps the slot it had itself.
+// be listed by several services: each keeps the slot it had itself. Any other address has one slot, which services
+// of mode http may share.
 func (ix *index) slot(old *Snapshot, l ListenSpec, service string, taken map[ListenSpec]int) int {
+	if has := ix.slots[l]; len(has) > 0 && !anyPort(l) {
+		return has[0]
+	}
 	if old != nil {
 		var own, others []int
 		for _, slot := range old.index.slots[l] {
@@ -367,6 +402,7 @@ func (ix *index) slot(old *Snapshot, l ListenSpec, service string, taken map[Lis
 	}
 	taken[l]++
 	ix.listeners = append(ix.listeners, -1)
+	ix.sharers = append(ix.sharers, nil)
 	ix.specs = append(ix.specs, l)
 	return len(ix.listeners) - 1
 }

@@ -79,8 +79,22 @@ type ServiceSpec struct {
 	AccessLog     bool        // one log line per ended connection, or request
 	Health        *HealthSpec // nil: servers are not watched
 
+	Maintenance MaintenanceSpec // http: what is said in maintenance, and who passes it
+
+	Routes         []RouteSpec    // http: which requests on Listen are this service's; none: all that are no other's
 	TrustedProxies []netip.Prefix // http: clients whose word on who is behind them counts
 	TLS            *TLSSpec       // nil: the door speaks no TLS with its clients
+}
+
+// MaintenanceSpec says how a service of mode http answers in maintenance, and who passes it.
+type MaintenanceSpec struct {
+	Status     int            // default 503
+	RetryAfter time.Duration  // when to come again, unless the maintenance knows its end; default 1m
+	Page       string         // HTML; "": a short one of the door's
+	Token      string         // who shows it passes; "": nobody does
+	Addresses  []netip.Prefix // from where clients pass
+	KnownKey   string         // signs the cookie by which a soft maintenance knows its clients; "": no cookie
+	KnownFor   time.Duration  // how long a client is known after its last request; default 24h
 }
 
 // PoolSpec declares a named set of servers.

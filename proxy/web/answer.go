@@ -21,12 +21,12 @@ var (
 	answerEarlyEnd     = answer{status: 502, reason: "the server's answer ends within its head"}
 	answerBadResponse  = answer{status: 502, reason: "the server's answer is not valid HTTP"}
 	answerUnreachable  = answer{status: 502, reason: "no server could be reached"}
+	answerNoRoute      = answer{status: 404, reason: "no service has this host and path"}
 	answerNoServer     = answer{status: 503, reason: "no server takes new work", retry: 1}
 	answerStarved      = answer{status: 503, reason: "the door is out of descriptors or ports", retry: 1}
 	answerOverflow     = answer{status: 503, reason: "too many requests wait at the door", retry: 1}
 	answerWaited       = answer{status: 503, reason: "waited too long at the door", retry: 1}
 	answerCut          = answer{status: 503, reason: "the server did not answer before it was taken out", retry: 1}
-	answerMaintenance  = answer{status: 503, reason: "maintenance", retry: 60}
 )
 
 // answer has the door answer a request itself. What is left of the request's body is not wanted, so the

@@ -157,7 +157,7 @@ func (w *worker) connected(us uint32, u *upstream, registered bool) {
 	slot := u.client
 	c := w.clients.Get(slot)
 	t := &w.targets[u.target]
-	if !w.claims.Start(proxy.ByServer, t.server, c.rev) {
+	if !w.claims.Start(c.way(), t.server, c.rev) {
 		w.undial(us, u)
 		w.resume(slot, c)
 		return

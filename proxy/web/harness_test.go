@@ -181,7 +181,8 @@ func pools(list ...[]string) *proxy.Spec {
 		Name: "svc", Mode: proxy.HTTP, Listen: []proxy.ListenSpec{{Network: proxy.NetTCP, Address: "127.0.0.1:0"}},
 		Balance: proxy.RoundRobin, Drain: proxy.DrainSpec{Timeout: 30 * time.Second, Then: proxy.ThenClose},
 		Hold: proxy.HoldSpec{Timeout: 30 * time.Second, Max: 10000}, ProxyProtocol: proxy.ProxyProtocolSpec{Send: proxy.ProxyOff},
-		Timeouts: proxy.TimeoutSpec{Connect: 3 * time.Second, Idle: time.Hour, RequestHeader: 10 * time.Second, RequestBody: time.Minute, Response: time.Minute},
+		Maintenance: proxy.MaintenanceSpec{Status: 503, RetryAfter: time.Minute},
+		Timeouts:    proxy.TimeoutSpec{Connect: 3 * time.Second, Idle: time.Hour, RequestHeader: 10 * time.Second, RequestBody: time.Minute, Response: time.Minute},
 	}
 	for _, p := range list {
 		ps := proxy.PoolSpec{Name: p[0]}

@@ -79,20 +79,10 @@ func (w *worker) showHead(q *queue) {
 	q.line.since[w.loop.ID()].Store(since)
 }
 
-// limited tells whether a service's servers can be full.
-func limited(svc *proxy.Service) bool {
-	for i := range svc.Serving.Members {
-		if svc.Serving.Members[i].Max > 0 {
-			return true
-		}
-	}
-	return false
-}
-
 // mustQueue tells whether a new request has to wait because others wait already for servers that were full.
 func (w *worker) mustQueue(svc *proxy.Service) bool {
 	n := svc.Held()
-	return n > 0 && n < svc.Spec.Hold.Max && svc.Hold == nil && svc.Maintenance == nil && limited(svc)
+	return n > 0 && n < svc.Spec.Hold.Max && svc.Hold == nil && svc.Maintenance == nil && svc.Limited()
 }
 
 // queueDown tells whether a new request has to wait because no server answers those that wait already.
@@ -103,7 +93,7 @@ func (w *worker) queueDown(svc *proxy.Service) bool {
 
 // roomAt lets in the request that has waited longest for servers that were full, now that one has ended.
 func (w *worker) roomAt(svc *proxy.Service) {
-	if svc == nil || svc.Hold != nil || svc.Held() == 0 || !limited(svc) {
+	if svc == nil || svc.Hold != nil || svc.Held() == 0 || !svc.Limited() {
 		return
 	}
 	live := svc.Live
@@ -238,19 +228,25 @@ func (w *worker) admit(qi int32) {
 		slot := w.queues[qi].head
 		c := w.clients.Get(slot)
 		snap := w.sw.Current()
-		svc := snap.Service(w.queues[qi].live.Name)
+		buf, n := w.again(slot, c)
+		svc := snap.At(int(c.listener))
+		if svc != nil && snap.Routed(int(c.listener)) {
+			svc = w.routed(snap, int(c.listener), buf)
+		}
 		verdict := proxy.Refuse
 		var got proxy.Claimed
 		if svc != nil && svc.Live == w.queues[qi].live {
 			if c.rev != snap.Revision {
 				c.rev, c.tried = snap.Revision, 0
 			}
-			got, verdict = w.choose(svc, c)
+			got, verdict = w.choose(svc, c, buf)
 		}
 		switch verdict {
 		case proxy.Wait: // held, or held again
+			w.keep(&c.in, buf)
 			return
 		case proxy.Full, proxy.Down:
+			w.keep(&c.in, buf)
 			w.askAgain(qi)
 			return
 		}
@@ -258,7 +254,6 @@ func (w *worker) admit(qi int32) {
 		w.queues[qi].pouring++
 		w.showHead(&w.queues[qi])
 		c.flags |= pouring
-		buf, n := w.again(slot, c)
 		if verdict == proxy.Dial && w.lead(slot, c, svc, got, buf, n) {
 			continue
 		}

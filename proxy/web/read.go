@@ -3,7 +3,6 @@ package web
 import (
 	"syscall"
 
-	"github.com/turnout-proxy/turnout/proxy"
 	"github.com/turnout-proxy/turnout/proxy/web/h1"
 )
 
@@ -105,10 +104,8 @@ func (w *worker) begin(slot uint32, c *client, buf []byte, n int) {
 	if !c.info.KeepAlive || w.leaving {
 		c.flags |= closing
 	}
-	snap := w.sw.Current()
-	svc := snap.At(int(c.listener))
-	if svc == nil || svc.Spec.Mode != proxy.HTTP { // its listener is gone, or leads elsewhere since
-		w.close(slot, c, false)
+	svc, alive := w.route(slot, c, w.sw.Current(), buf, n)
+	if !alive {
 		return
 	}
 	if svc.Spec.AccessLog {

@@ -83,6 +83,10 @@ func (w *worker) requestHead(c *client, buf []byte) []byte {
 	default:
 		o.RequestID = nil
 	}
+	o.Without = bypass
+	if svc := w.targets[c.target].service; svc != nil && w.stranger(&svc.Spec.Maintenance, buf) {
+		c.flags |= unknown
+	}
 	return w.request.AppendTo(w.scratch, buf, o)
 }
 

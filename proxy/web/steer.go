@@ -15,9 +15,8 @@ const starvedRetry = 10 * time.Millisecond // how soon a dial is tried again whe
 func (w *worker) steer(slot uint32, c *client, buf []byte, n int) {
 	for {
 		snap := w.sw.Current()
-		svc := snap.At(int(c.listener))
-		if svc == nil || svc.Spec.Mode != proxy.HTTP {
-			w.close(slot, c, true)
+		svc, alive := w.route(slot, c, snap, buf, n)
+		if !alive {
 			return
 		}
 		if c.rev == 0 && w.mustQueue(svc) {
@@ -33,7 +32,7 @@ func (w *worker) steer(slot uint32, c *client, buf []byte, n int) {
 		if c.rev != snap.Revision {
 			c.rev, c.tried = snap.Revision, 0 // other pools: positions mean other servers
 		}
-		got, verdict := w.choose(svc, c)
+		got, verdict := w.choose(svc, c, buf)
 		switch verdict {
 		case proxy.Dial:
 			if w.lead(slot, c, svc, got, buf, n) {
@@ -44,6 +43,7 @@ func (w *worker) steer(slot uint32, c *client, buf []byte, n int) {
 			return
 		default:
 			w.poured(c)
+			c.accepts = w.accepts(buf)
 			w.keepRest(c, buf, n)
 			w.refused(slot, c, svc, verdict)
 			return
@@ -51,12 +51,37 @@ func (w *worker) steer(slot uint32, c *client, buf []byte, n int) {
 	}
 }
 
+// route finds the service of a request whose head was just parsed. False: there is none, and the client was told, or
+// closed if its listener leads nowhere, or elsewhere than to http.
+func (w *worker) route(slot uint32, c *client, snap *proxy.Snapshot, buf []byte, n int) (*proxy.Service, bool) {
+	listener := int(c.listener)
+	svc := snap.At(listener)
+	if svc == nil || svc.Spec.Mode != proxy.HTTP {
+		w.poured(c)
+		w.close(slot, c, false)
+		return nil, false
+	}
+	if snap.Routed(listener) {
+		if svc = w.routed(snap, listener, buf); svc == nil {
+			w.poured(c)
+			w.keepRest(c, buf, n)
+			w.answer(slot, c, answerNoRoute)
+			return nil, false
+		}
+	}
+	return svc, true
+}
+
+func (w *worker) routed(snap *proxy.Snapshot, listener int, buf []byte) *proxy.Service {
+	return snap.Route(listener, w.request.AppendHost(w.scratch, buf), w.request.Path.In(buf))
+}
+
 // lead leads a request to the claimed server, on a kept-alive connection or by a dial. False: nothing has come of it,
 // its claim has ended, and another server may be claimed.
 func (w *worker) lead(slot uint32, c *client, svc *proxy.Service, got proxy.Claimed, buf []byte, n int) bool {
 	c.position = int32(got.Position)
 	if us := w.idleOf(c, got.Server); us != none {
-		if !w.claims.Start(proxy.ByServer, got.Server, c.rev) {
+		if !w.claims.Start(c.way(), got.Server, c.rev) {
 			w.putBack(us)
 			return false
 		}
@@ -80,7 +105,7 @@ func (w *worker) refused(slot uint32, c *client, svc *proxy.Service, verdict pro
 	w.claims.Refused(svc)
 	switch {
 	case verdict == proxy.Refuse:
-		w.answer(slot, c, answerMaintenance)
+		w.turnAway(slot, c, svc)
 	case c.flags&portless != 0: // not the servers' fault
 		w.answer(slot, c, answerStarved)
 	case c.tried != 0:
@@ -91,7 +116,12 @@ func (w *worker) refused(slot uint32, c *client, svc *proxy.Service, verdict pro
 }
 
 // choose claims a server for a request: this is the place where its pool is chosen, which is the active one.
-func (w *worker) choose(svc *proxy.Service, c *client) (proxy.Claimed, proxy.Verdict) {
+func (w *worker) choose(svc *proxy.Service, c *client, buf []byte) (proxy.Claimed, proxy.Verdict) {
+	c.flags &^= past
+	if svc.Maintenance != nil && w.passes(svc, c, buf) {
+		c.flags |= past
+		svc = svc.Behind()
+	}
 	key := uint64(0)
 	if svc.Spec.Balance == proxy.SourceHash { // others do not pay for it
 		ip := c.peer.As16()
@@ -156,10 +186,15 @@ func (w *worker) TakeBack() {
 			w.closeIdle(int32(i))
 		}
 	}
+	w.takeBack(snap, false)
+}
+
+// takeBack claims anew for requests whose dial leads where no new work goes any more, or for all that are dialled for.
+func (w *worker) takeBack(snap *proxy.Snapshot, all bool) {
 	for us := w.dials; us != none; {
 		u := w.upstreams.Get(us)
 		next := u.next
-		if t := &w.targets[u.target]; !t.open {
+		if t := &w.targets[u.target]; all || !t.open {
 			slot := u.client
 			srv := t.server
 			w.undial(us, u)

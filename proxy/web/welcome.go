@@ -39,7 +39,7 @@ func (w *worker) watch(slot uint32, c *client) bool {
 func (w *worker) rest(slot uint32, c *client) {
 	c.state, c.rev, c.tried, c.headLen, c.status, c.sent = reading, 0, 0, 0, 0, 0
 	c.target, c.sentAt, c.headAt = -1, 0, 0
-	c.flags &^= retried | portless | answered | counted
+	c.flags &^= retried | portless | answered | counted | past | unknown
 	at := int64(0)
 	if svc := w.sw.Current().At(int(c.listener)); svc != nil && svc.Spec.Timeouts.Idle > 0 {
 		at = w.loop.Now() + int64(svc.Spec.Timeouts.Idle)
@@ -50,8 +50,9 @@ func (w *worker) rest(slot uint32, c *client) {
 // Reload implements front.Worker: what is not in use is forgotten, clients at rest whose listener is gone may
 // leave, and idle deadlines come in line with new ones.
 func (w *worker) Reload() {
-	w.sweep()
 	snap := w.sw.Current()
+	w.takeBack(snap, true) // routes may have changed: what is being dialled for finds its service anew
+	w.sweep()
 	w.clients.All(func(slot uint32, c *client) bool {
 		if c.state == reading && !c.progress.Started() && !c.out.pending() {
 			if svc := snap.At(int(c.listener)); svc == nil || svc.Spec.Mode != proxy.HTTP {

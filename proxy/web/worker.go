@@ -68,6 +68,7 @@ type client struct {
 	sent     uint64  // bytes of the answer
 	drained  uint32  // lingering: bytes that were read and thrown away
 	state    state
+	accepts  form // what a page of the door's is to look like
 	flags    flags
 
 	fromClient, fromServer frames // of a WebSocket
@@ -79,7 +80,7 @@ type client struct {
 	logLens [4]uint8 // of the service's name, the method, the host and the request id
 }
 
-type flags uint16
+type flags uint32
 
 const (
 	readable   flags = 1 << iota // there may be something to read
@@ -93,6 +94,8 @@ const (
 	webSocket                    // tunneling: the frames are followed
 	restarting                   // tunneling: a close frame was said, or will be between two frames
 	counted                      // logEnd has counted it
+	past                         // the request passes its service's maintenance
+	unknown                      // its client is to be made known
 	answered                     // carrying: the answer is complete, the request is not
 	shut                         // the door's side was ended
 	retried                      // the request was sent once already, to a connection that the server was closing

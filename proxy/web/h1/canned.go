@@ -13,6 +13,8 @@ func StatusText(status int) string {
 		return "Not Found"
 	case 405:
 		return "Method Not Allowed"
+	case 200:
+		return "OK"
 	case 408:
 		return "Request Timeout"
 	case 413:

@@ -1,0 +1,208 @@
+package web
+
+import (
+	"bytes"
+	"crypto/hmac"
+	"crypto/sha256"
+	"crypto/subtle"
+	"encoding/base64"
+	"encoding/binary"
+	"strconv"
+	"time"
+
+	"github.com/turnout-proxy/turnout/proxy"
+	"github.com/turnout-proxy/turnout/proxy/loop"
+	"github.com/turnout-proxy/turnout/proxy/web/h1"
+)
+
+// form is what a page of the door's looks like.
+type form uint8
+
+const (
+	formText form = iota
+	formHTML
+	formJSON
+)
+
+// accepts reads which form a client wants: the first of HTML and JSON that its Accept names; neither, and it does not
+// care.
+func (w *worker) accepts(buf []byte) form {
+	v, ok := w.request.Get(buf, "accept")
+	if !ok {
+		return formText
+	}
+	html, json := bytes.Index(v, []byte("text/html")), bytes.Index(v, []byte("json"))
+	switch {
+	case json >= 0 && (html < 0 || json < html):
+		return formJSON
+	case html >= 0:
+		return formHTML
+	}
+	return formText
+}
+
+// bypass is the field that shows a token of those who pass a maintenance; cookieBypass is the cookie that does.
+const (
+	bypass       = "x-turnout-bypass"
+	cookieBypass = "turnout_bypass"
+	cookieKnown  = "turnout_known"
+)
+
+// way is how Claimer.Start finds the service of the request's claim.
+func (c *client) way() int {
+	if c.flags&past != 0 {
+		return proxy.BehindServer
+	}
+	return proxy.ByServer
+}
+
+// passes tells whether a request goes on in spite of its service's maintenance: operators by token or address; in a
+// soft maintenance also clients that were there before it: on their old connection, or with a cookie that says so.
+func (w *worker) passes(svc *proxy.Service, c *client, buf []byte) bool {
+	m := &svc.Spec.Maintenance
+	if m.Token != "" {
+		if v, ok := w.request.Get(buf, bypass); ok && same(v, m.Token) {
+			return true
+		}
+		if v := w.cookie(buf, cookieBypass); v != nil && same(v, m.Token) {
+			return true
+		}
+	}
+	if len(m.Addresses) > 0 {
+		ip := c.peer.IP().Unmap().WithZone("")
+		for _, p := range m.Addresses {
+			if p.Contains(ip) {
+				return true
+			}
+		}
+	}
+	if !svc.Maintenance.Soft {
+		return false
+	}
+	if loop.Wall(c.arrived).Before(svc.Maintenance.Since) {
+		return true
+	}
+	if m.KnownKey == "" {
+		return false
+	}
+	until, ok := knownUntil(w.cookie(buf, cookieKnown), m.KnownKey)
+	return ok && time.Now().Before(until)
+}
+
+func same(a []byte, b string) bool { return subtle.ConstantTimeCompare(a, []byte(b)) == 1 }
+
+// cookie finds a cookie by name, in whichever line it is; nil: there is none.
+func (w *worker) cookie(buf []byte, name string) []byte {
+	for i := range w.request.Fields() {
+		f := &w.request.Fields()[i]
+		if f.Name.Len() != len("cookie") || !bytes.EqualFold(f.Name.In(buf), []byte("cookie")) {
+			continue
+		}
+		for rest := f.Value.In(buf); len(rest) > 0; {
+			var pair []byte
+			pair, rest, _ = bytes.Cut(rest, []byte(";"))
+			pair = bytes.TrimLeft(pair, " ")
+			if k, v, ok := bytes.Cut(pair, []byte("=")); ok && string(k) == name {
+				return v
+			}
+		}
+	}
+	return nil
+}
+
+// A known client's cookie is until when it is known (seconds, big endian) and an HMAC-SHA256 of that, in base64url.
+
+const knownLen = 8 + sha256.Size
+
+func sign(key string, at time.Time) []byte {
+	b := binary.BigEndian.AppendUint64(nil, uint64(at.Unix()))
+	h := hmac.New(sha256.New, []byte(key))
+	h.Write(b)
+	return h.Sum(b)
+}
+
+// knownUntil reads a cookie; false: it is not ours.
+func knownUntil(cookie []byte, key string) (until time.Time, ok bool) {
+	var b [knownLen]byte
+	if base64.RawURLEncoding.DecodedLen(len(cookie)) != knownLen {
+		return until, false
+	}
+	if n, err := base64.RawURLEncoding.Decode(b[:], cookie); err != nil || n != knownLen {
+		return until, false
+	}
+	until = time.Unix(int64(binary.BigEndian.Uint64(b[:])), 0)
+	return until, hmac.Equal(b[:], sign(key, until))
+}
+
+// stranger tells whether a request's client is to be made known: it has shown no cookie that is good for at least half
+// of its time.
+func (w *worker) stranger(m *proxy.MaintenanceSpec, buf []byte) bool {
+	if m.KnownKey == "" {
+		return false
+	}
+	until, ok := knownUntil(w.cookie(buf, cookieKnown), m.KnownKey)
+	return !ok || time.Now().Add(m.KnownFor/2).After(until)
+}
+
+// introduction is the line that makes a client known.
+func introduction(m *proxy.MaintenanceSpec) []byte {
+	b := []byte("Set-Cookie: " + cookieKnown + "=")
+	b = base64.RawURLEncoding.AppendEncode(b, sign(m.KnownKey, time.Now().Add(m.KnownFor)))
+	b = append(b, "; Path=/; HttpOnly; SameSite=Lax; Max-Age="...)
+	b = strconv.AppendInt(b, int64(m.KnownFor/time.Second), 10)
+	return append(b, "\r\n"...)
+}
+
+// turnAway answers a request of a service in maintenance.
+func (w *worker) turnAway(slot uint32, c *client, svc *proxy.Service) {
+	m := &svc.Spec.Maintenance
+	if !c.body.Done() {
+		c.flags |= closing
+	}
+	retry := m.RetryAfter
+	if until := svc.Maintenance.Until; !until.IsZero() {
+		retry = max(time.Until(until), time.Second)
+	}
+	seconds := int64((retry + time.Second - 1) / time.Second)
+	page, kind := w.page(m, c.accepts, seconds)
+	out := append(w.scratch, "HTTP/1.1 "...)
+	out = strconv.AppendInt(out, int64(m.Status), 10)
+	out = append(out, ' ')
+	out = append(out, h1.StatusText(m.Status)...)
+	out = append(out, "\r\nDate: "...)
+	out = append(out, w.date.at(w.loop.Now())...)
+	out = append(out, "\r\nX-Turnout-Reason: maintenance\r\nRetry-After: "...)
+	out = strconv.AppendInt(out, seconds, 10)
+	out = append(out, "\r\nCache-Control: no-store\r\nVary: Accept\r\nContent-Type: "...)
+	out = append(out, kind...)
+	out = append(out, "\r\nContent-Length: "...)
+	out = strconv.AppendInt(out, int64(len(page)), 10)
+	out = appendConnection(out, c)
+	if c.info.Method == h1.MethodHead {
+		page = nil
+	}
+	w.finishAnswer(slot, c, m.Status, out, page)
+}
+
+const ownPage = "<!doctype html>\n<html lang=\"en\"><meta charset=\"utf-8\"><meta name=\"viewport\" content=\"width=device-width\"><title>Maintenance</title>\n" +
+	"<body style=\"font: 1.1rem/1.5 system-ui, sans-serif; max-width: 32rem; margin: 15vh auto; padding: 0 1rem\"><h1>Down for maintenance</h1>\n" +
+	"<p>This service is being worked on. Please try again in a while.</p></body></html>\n"
+
+// page is what a service in maintenance shows, in the reply buffer unless it is constant.
+func (w *worker) page(m *proxy.MaintenanceSpec, as form, retry int64) (page []byte, kind string) {
+	b := w.reply[:0]
+	switch {
+	case as == formJSON:
+		b = append(b, `{"status":`...)
+		b = strconv.AppendInt(b, int64(m.Status), 10)
+		b = append(b, `,"reason":"maintenance","retry_after":`...)
+		b = strconv.AppendInt(b, retry, 10)
+		return append(b, "}\n"...), "application/json"
+	case m.Page != "":
+		return append(b, m.Page...), "text/html; charset=utf-8"
+	case as == formHTML:
+		return append(b, ownPage...), "text/html; charset=utf-8"
+	}
+	b = strconv.AppendInt(b, int64(m.Status), 10)
+	return append(b, " maintenance: try again later\n"...), "text/plain; charset=utf-8"
+}
