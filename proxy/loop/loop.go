@@ -23,6 +23,7 @@ type Loop struct {
 	spin     spin
 	handlers [256]func(Token, Events)
 	now      int64
+	turned   int64 // when the Go scheduler last had its turn; see letSchedule
 
 	again, againSpare []Token
 	wheels            []*Wheel
@@ -125,6 +126,7 @@ func (l *Loop) NewWheel(fire func(slot uint32)) *Wheel {
 func (l *Loop) Run() {
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
+	shortSlice()
 	if !l.mail.start(threadID()) {
 		return
 	}
@@ -172,6 +174,7 @@ func (l *Loop) next() []event {
 	}
 	l.count.Waits++
 	l.publish()
+	l.letSchedule()
 	// Either the poster sees asleep and wakes the poller, or what it posted is seen here: both use
 	// sequentially consistent atomics.
 	l.mail.asleep.Store(true)
@@ -179,14 +182,50 @@ func (l *Loop) next() []event {
 	if l.mail.pending.Load() {
 		events = l.poller.poll()
 	} else {
-		timeout := int64(-1)
-		if due != never {
-			timeout = max(0, due-Clock())
-		}
-		events = l.poller.wait(timeout)
+		events = l.wait(due)
 	}
 	l.mail.asleep.Store(false)
 	return events
+}
+
+// Numbers of waiting.
+const (
+	napLimit = int64(5e6) // ns that a loop blocks without telling the Go scheduler
+	turnSoon = int64(6e6) // ns until the scheduler gets its turn: less than the 10 ms that it grants a goroutine
+)
+
+// wait blocks: first for a nap, in which the loop keeps its P; then, since nothing goes on, for as long as it
+// takes, with the scheduler told. Telling it costs a wait a tenth of a microsecond and, worse, the P: sysmon takes
+// it from a goroutine that has been running for long and enters a system call, looks for the next such one 20 µs
+// later, and so takes up to a tenth of the CPU that the loops use.
+//
+// A stop of the world interrupts a nap: its signal ends the system call, and is sent again until it does.
+func (l *Loop) wait(due int64) []event {
+	if events := l.poller.nap(min(napLimit, until(due))); len(events) > 0 {
+		return events
+	}
+	left := until(due)
+	if left == 0 {
+		return nil
+	}
+	if due == never {
+		left = -1
+	}
+	events := l.poller.wait(left)
+	l.turned = Clock()
+	return events
+}
+
+// until is how long it is from now to a Clock time; never is very long.
+func until(due int64) int64 { return max(0, due-Clock()) }
+
+// letSchedule gives the Go scheduler its turn when there is nothing to do anyway. Without it the scheduler
+// would take the turn by a signal after 10 ms, in the middle of work.
+func (l *Loop) letSchedule() {
+	if now := l.now; now-l.turned > turnSoon {
+		l.turned = now
+		runtime.Gosched()
+	}
 }
 
 // due is when the first timer wants the loop to be awake.

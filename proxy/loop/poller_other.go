@@ -25,5 +25,7 @@ func (*poller) mod(int, Token, Events) error { return errElsewhere }
 func (*poller) del(int) error                { return errElsewhere }
 func (*poller) poll() []event                { return nil }
 func (*poller) wait(int64) []event           { return nil }
+func (*poller) nap(int64) []event            { return nil }
+func shortSlice()                            {}
 func yield()                                 {}
 func threadID() int                          { return 0 }
