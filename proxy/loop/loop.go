@@ -24,6 +24,7 @@ type Loop struct {
 	handlers [256]func(Token, Events)
 	now      int64
 	turned   int64 // when the Go scheduler last had its turn; see letSchedule
+	naps     bool  // it has Ps to spare beside those of the loops
 
 	again, againSpare []Token
 	wheels            []*Wheel
@@ -131,6 +132,8 @@ func (l *Loop) Run() {
 		return
 	}
 	defer l.finish()
+	running.Add(1)
+	defer running.Add(-1)
 	for !l.mail.stopping.Load() {
 		events := l.next()
 		l.now = Clock()
@@ -199,10 +202,13 @@ const (
 // it from a goroutine that has been running for long and enters a system call, looks for the next such one 20 µs
 // later, and so takes up to a tenth of the CPU that the loops use.
 //
-// A stop of the world interrupts a nap: its signal ends the system call, and is sent again until it does.
+// A stop of the world interrupts a nap: its signal ends the system call, and is sent again until it does. There
+// are no naps in a process that has no P beside those of its loops: nobody else could run meanwhile.
 func (l *Loop) wait(due int64) []event {
-	if events := l.poller.nap(min(napLimit, until(due))); len(events) > 0 {
-		return events
+	if l.naps {
+		if events := l.poller.nap(min(napLimit, until(due))); len(events) > 0 {
+			return events
+		}
 	}
 	left := until(due)
 	if left == 0 {
@@ -212,7 +218,9 @@ func (l *Loop) wait(due int64) []event {
 		left = -1
 	}
 	events := l.poller.wait(left)
-	l.turned = Clock()
+	if l.naps {
+		l.turned = Clock() // it had its turn
+	}
 	return events
 }
 
@@ -224,9 +232,13 @@ func until(due int64) int64 { return max(0, due-Clock()) }
 func (l *Loop) letSchedule() {
 	if now := l.now; now-l.turned > turnSoon {
 		l.turned = now
+		l.naps = runtime.GOMAXPROCS(0) > int(running.Load())
 		runtime.Gosched()
 	}
 }
+
+// running counts the loops of this process.
+var running atomic.Int32
 
 // due is when the first timer wants the loop to be awake.
 func (l *Loop) due() int64 {
