@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strings"
 	"time"
+	"unicode"
 
 	"go.uber.org/zap"
 
@@ -158,9 +159,12 @@ func cut(s string, most int) string {
 // change carries out what a request asks for: the only way from the socket to the switch, but for reload,
 // which ends in apply too.
 func (s *Server) change(c *call, req *api.ChangeRequest, ch proxy.Change) (any, error) {
+	if err := checkReason(req.Reason); err != nil {
+		return nil, err
+	}
 	complete(&ch, req, c.who)
 	if req.Plan {
-		op, err := s.opt.Switch.Plan(ch)
+		op, err := s.opt.Switch.Plan(c.ctx, ch)
 		if err != nil {
 			return nil, err
 		}
@@ -171,6 +175,22 @@ func (s *Server) change(c *call, req *api.ChangeRequest, ch proxy.Change) (any, 
 		return nil, err
 	}
 	return s.finish(c, op, req)
+}
+
+// maxReason bounds what a reason adds to the journal, and to a line of the history.
+const maxReason = 1000
+
+// checkReason keeps out of the history what a terminal would act upon.
+func checkReason(reason string) *api.Error {
+	if len(reason) > maxReason {
+		return usage("reason: %d bytes: want %d at most", len(reason), maxReason)
+	}
+	for i, r := range reason {
+		if unicode.IsControl(r) || r == unicode.ReplacementChar {
+			return usage("reason: %+q at byte %d: want one line of text", r, i)
+		}
+	}
+	return nil
 }
 
 // complete fills in what every change carries.

@@ -63,6 +63,9 @@ func (s *Server) Reload(ctx context.Context, who proxy.Who, req api.ReloadReques
 }
 
 func (s *Server) reload(c *call, req *api.ChangeRequest) (*api.Operation, error) {
+	if err := checkReason(req.Reason); err != nil {
+		return nil, err
+	}
 	op, err := s.readAndApply(c, req)
 	switch {
 	case err != nil:
@@ -85,7 +88,7 @@ func (s *Server) readAndApply(c *call, req *api.ChangeRequest) (*proxy.Operation
 	complete(&ch, req, c.who)
 	var op *proxy.Operation
 	if req.Plan {
-		op, err = s.opt.Switch.Plan(ch)
+		op, err = s.opt.Switch.Plan(c.ctx, ch)
 	} else {
 		op, err = s.apply(c, ch)
 	}

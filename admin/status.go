@@ -26,7 +26,17 @@ func (s *Server) getStatus(c *call) (any, error) {
 			return nil, &api.Error{Code: api.CodeNotFound, Message: fmt.Sprintf("no service or group is named %q", name), Hint: "there are: " + strings.Join(known, ", ")}
 		}
 	}
-	maps.DeleteFunc(st.Services, func(name string, _ api.Service) bool { return !slices.Contains(wanted, name) })
+	for name := range st.Services {
+		if slices.Contains(wanted, name) {
+			continue
+		}
+		delete(st.Services, name)
+		place := "services." + name
+		st.Drift = slices.DeleteFunc(st.Drift, func(line string) bool {
+			rest, ok := strings.CutPrefix(line, place)
+			return ok && (strings.HasPrefix(rest, ":") || strings.HasPrefix(rest, "."))
+		})
+	}
 	return st, nil
 }
 
@@ -55,7 +65,9 @@ func (s *Server) picture() *picture {
 	p.snap.Listeners(func(slot int, spec proxy.ListenSpec, svc *proxy.Service) {
 		address := spec.String()
 		if s.opt.ListenAddrs != nil {
-			if bound := s.opt.ListenAddrs(slot); bound != "" {
+			if bound := s.opt.ListenAddrs(slot); strings.HasPrefix(bound, "/") {
+				address = "unix:" + bound
+			} else if bound != "" {
 				address = bound
 			}
 		}

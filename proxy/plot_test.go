@@ -385,7 +385,7 @@ func (s *stage) parse(words, body []string) (ch proxy.Change, plan bool) {
 
 func (s *stage) do(ch proxy.Change, plan bool) (*proxy.Operation, error) {
 	if plan {
-		return s.sw.Plan(ch)
+		return s.sw.Plan(context.Background(), ch)
 	}
 	op, err := s.sw.Apply(context.Background(), ch)
 	if err == nil {

@@ -297,7 +297,7 @@ func TestRace_SwapsAreExactWhileLoopsRun(t *testing.T) {
 			}
 			sw.Drains()
 			sw.Stats()
-			_, _ = sw.Plan(proxy.Change{Verb: proxy.VerbSwap, Target: "web"}) // a conflict is as good an answer
+			_, _ = sw.Plan(context.Background(), proxy.Change{Verb: proxy.VerbSwap, Target: "web"}) // a conflict is as good an answer
 			select {
 			case <-events:
 			default:

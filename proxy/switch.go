@@ -228,7 +228,7 @@ func (s *Switch) takeBack(ctx context.Context, ch *Change) (bool, *Refusal) {
 }
 
 // Plan says what a change would do, and changes nothing.
-func (s *Switch) Plan(ch Change) (*Operation, error) {
+func (s *Switch) Plan(ctx context.Context, ch Change) (*Operation, error) {
 	s.mu.Lock()
 	cur := s.cur.Load()
 	err := s.may(cur, &ch, nil)
@@ -240,9 +240,16 @@ func (s *Switch) Plan(ch Change) (*Operation, error) {
 	if perr != nil {
 		return nil, perr
 	}
+	words := p.Words
+	if !p.Noop && !ch.Force && !ch.StopOld && !ch.StartNew {
+		var refused *Refusal
+		if errors.As(s.gate(ctx, p), &refused) {
+			words = append(slices.Clip(words), "be refused as it is now: "+refused.Message+"; --force skips gates")
+		}
+	}
 	op := newOperation(0, ch)
 	op.update(func(v *OperationView) {
-		v.State, v.Revision, v.Plan, v.Ended = StatePlanned, cur.Revision, p.Words, time.Now()
+		v.State, v.Revision, v.Plan, v.Ended = StatePlanned, cur.Revision, words, time.Now()
 	})
 	return op, nil
 }

@@ -41,6 +41,7 @@ func (c *cli) event(e api.Event) {
 	if c.json() {
 		if line, err := json.Marshal(e); err == nil {
 			c.printf("%s", line)
+			c.wrote = true
 		}
 		return
 	}

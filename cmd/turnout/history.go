@@ -44,6 +44,9 @@ With -c or --state-dir the journal itself is read, without changing it: also whe
 			if len(records) > 0 || err == nil {
 				c.showHistory(records, long)
 			}
+			if len(records) == 0 && err == nil && target != "" {
+				c.notef("no change of %s is in the history", quote(target))
+			}
 			return err
 		},
 	}

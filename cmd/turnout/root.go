@@ -46,12 +46,16 @@ func run(args []string, stdout, stderr io.Writer) int {
 		return 0
 	case errors.As(err, &said):
 		return said.code
-	case errors.As(err, &refused):
-		c.refusal(refused)
-		return api.ExitCode(refused.Code)
+	case !errors.As(err, &refused):
+		refused = &api.Error{Code: api.CodeFailed, Message: err.Error()}
 	}
-	c.refusal(&api.Error{Message: err.Error()})
-	return 1
+	c.refusal(refused)
+	if c.json() && !c.wrote { // an operation that failed has its error in it
+		c.writeJSON(struct {
+			Error *api.Error `json:"error"`
+		}{refused})
+	}
+	return api.ExitCode(refused.Code)
 }
 
 func (c *cli) root() *cobra.Command {
@@ -93,7 +97,7 @@ from one pool to another: at once, exactly, provably.
 	c.addGroup(root, "To move traffic:", c.swapCommand(), c.backCommand(), c.splitCommand(), c.holdCommand(), c.releaseCommand(), c.maintenanceCommand())
 	c.addGroup(root, "To look after servers:", c.keepCommand(), c.drainCommand(), c.readyCommand(), c.weightCommand())
 	c.addGroup(root, "Step by step:", c.runCommand())
-	c.addGroup(root, "Beside:", c.freezeCommand(), c.unfreezeCommand(), c.completionCommand())
+	c.addGroup(root, "Beside:", c.freezeCommand(), c.unfreezeCommand(), c.completionCommand(), c.manCommand())
 	root.SetHelpCommandGroupID("Beside:")
 	return root
 }

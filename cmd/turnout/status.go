@@ -137,10 +137,14 @@ func (c *cli) showStatus(st *api.Status, service string) {
 		c.writeJSON(st)
 		return
 	}
-	if service != "" {
-		c.serviceDetails(service, st)
-	} else {
+	if service == "" {
 		c.servicesTable(st)
+	}
+	for i, name := range members(st, service) {
+		if i > 0 {
+			c.printf("")
+		}
+		c.serviceDetails(name, st)
 	}
 	if f := st.Frozen; f != nil {
 		c.printf("frozen by %s since %s%s", f.By, f.Since.Local().Format(time.DateTime), because(f.Reason))

@@ -28,6 +28,7 @@ type ui struct {
 	colour   bool // of out
 	live     bool // err is a terminal: one line may be rewritten
 	liveLine bool // a rewritten line is on the screen
+	wrote    bool // a wire type is on out
 }
 
 func newUI(out, err io.Writer) *ui {
@@ -64,6 +65,7 @@ func (u *ui) writeJSON(v any) {
 	e.SetEscapeHTML(false)
 	e.SetIndent("", "  ")
 	_ = e.Encode(v)
+	u.wrote = true
 }
 
 // refusal writes an error the way each refusal teaches: what, what still holds, what next.
