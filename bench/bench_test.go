@@ -51,7 +51,7 @@ func small(t *testing.T, command, peers string) *bench {
 
 func TestCompare_MeasuresWhatIsInstalled(t *testing.T) {
 	b := small(t, "run", "forward,haproxy,nginx,direct")
-	b.only = "echo50"
+	b.only = "echo50,http64"
 	if err := b.compare(t.Context()); err != nil {
 		t.Fatal(err)
 	}

@@ -83,6 +83,7 @@ func (b *bench) plan(w *work) (door peer.Door, listeners []load.Listener, err er
 		Threads:        b.proxyLoops,
 		MaxConnections: w.client.Conns + 600,
 		Swaps:          w.server == load.Stamp,
+		HTTP:           w.server == load.HTTP,
 	}
 	// Two for each connection, HAProxy's pipes, listeners, and what else a process has open.
 	if need := uint64(2*door.MaxConnections + 2000 + w.services + 200); need > b.files {
@@ -106,7 +107,7 @@ func (b *bench) plan(w *work) (door peer.Door, listeners []load.Listener, err er
 				addr = loopback(10, i, port)
 			}
 			pools[n].Servers = append(pools[n].Servers, addr)
-			listeners = append(listeners, load.Listener{Addr: addr, Mode: w.server, ID: pools[n].Name[0]})
+			listeners = append(listeners, load.Listener{Addr: addr, Mode: w.server, ID: pools[n].Name[0], Bytes: w.bytes})
 		}
 	}
 	port, err := b.port()
@@ -143,7 +144,7 @@ func (b *bench) noteConfig(p *peer.Found, w *work, text string) {
 func (b *bench) client(w *work, addr string) load.Client {
 	c := w.client
 	c.Addr, c.Threads = addr, b.loadLoops
-	if c.Mode == load.ConnectLoop {
+	if c.Mode == load.ConnectLoop || c.Mode == load.HTTPOnce {
 		c.Sources, c.Reset = b.sources, b.reset
 	}
 	return c
@@ -312,6 +313,7 @@ func (b *bench) measureIdle(ctx context.Context, w *work, p *peer.Found) (map[st
 	if err := pause(ctx, 100*time.Millisecond); err != nil {
 		return nil, err
 	}
+	s.proxy.Tree.Refresh() // nginx listens before it has workers
 	before, err := s.proxy.Tree.Memory()
 	if err != nil {
 		return nil, err

@@ -4,6 +4,7 @@ package main
 
 import (
 	"context"
+	"slices"
 
 	"github.com/turnout-proxy/turnout/bench/load"
 	"github.com/turnout-proxy/turnout/bench/peer"
@@ -17,6 +18,7 @@ type work struct {
 
 	server   string // what servers do: a mode of bench/load
 	servers  int    // in the active pool
+	bytes    int64  // of each answer of HTTP
 	services int    // the load goes to the first
 	client   load.Client
 	swaps    float64 // a second, while it is measured
@@ -33,7 +35,9 @@ var (
 	loadCPU         = report.Metric{Key: "load_cpu", Title: "CPU of the client", Unit: "s/s", Hidden: true}
 )
 
-var works = []*work{
+var works = slices.Concat(tcpWorks, httpWorks)
+
+var tcpWorks = []*work{
 	{
 		name: "echo50", title: "echo, 50 connections", about: "64 bytes there and back on 50 connections, closed loop",
 		server: load.Echo, servers: 1, services: 1,

@@ -101,6 +101,10 @@ func newWork(mode string) (work, error) {
 		return &bulkWork{flood: mode == FloodLoop}, nil
 	case IdleLoop:
 		return &idleWork{}, nil
+	case HTTPLoop, HTTPIdle:
+		return &httpWork{idle: mode == HTTPIdle}, nil
+	case HTTPOnce:
+		return &httpOnceWork{}, nil
 	case StormLoop:
 		return &stormWork{}, nil
 	}

@@ -18,6 +18,7 @@ const (
 	Echo   = "echo"   // returns every byte
 	Source = "source" // sends Bytes, or for ever; reads nothing
 	Sink   = "sink"   // reads for ever; sends nothing
+	HTTP   = "http"   // answers each request with Bytes of body
 	Stamp  = "stamp"  // returns every message with who and when in its head, see stampSize
 )
 
@@ -26,7 +27,7 @@ type Listener struct {
 	Addr  string
 	Mode  string
 	ID    byte  // told by Stamp
-	Bytes int64 // of Source; 0: for ever
+	Bytes int64 // of Source (0: for ever) and of each answer of HTTP
 }
 
 // Servers is the spec of a server process.
@@ -46,13 +47,16 @@ type Served struct {
 
 // What a client does.
 const (
-	EchoLoop    = "echo"    // each connection sends a message when the last one is back
-	RateLoop    = "rate"    // Rate messages a second, due by a timetable
-	ConnectLoop = "connect" // connect, one message, close; Conns at a time
-	DrainLoop   = "drain"   // reads what servers send
-	FloodLoop   = "flood"   // sends without end
-	IdleLoop    = "idle"    // one message on each connection, then nothing
-	StormLoop   = "storm"   // Rate new connections a second, and Conns old ones at OldRate messages a second
+	EchoLoop    = "echo"      // each connection sends a message when the last one is back
+	RateLoop    = "rate"      // Rate messages a second, due by a timetable
+	ConnectLoop = "connect"   // connect, one message, close; Conns at a time
+	DrainLoop   = "drain"     // reads what servers send
+	FloodLoop   = "flood"     // sends without end
+	IdleLoop    = "idle"      // one message on each connection, then nothing
+	HTTPLoop    = "http"      // a request on each connection when the last one is answered
+	HTTPOnce    = "http-once" // connect, one request, its answer, close; Conns at a time
+	HTTPIdle    = "http-idle" // one request on each connection, then nothing
+	StormLoop   = "storm"     // Rate new connections a second, and Conns old ones at OldRate messages a second
 )
 
 // Client is the spec of a client process.

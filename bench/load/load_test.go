@@ -18,9 +18,14 @@ func TestMain(m *testing.M) {
 // through starts servers in a mode with a forwarder before them, and a client to it.
 func through(t *testing.T, mode string, c Client) (*ServerProcess, *ClientProcess) {
 	t.Helper()
+	return throughBytes(t, mode, 0, c)
+}
+
+func throughBytes(t *testing.T, mode string, bytes int64, c Client) (*ServerProcess, *ClientProcess) {
+	t.Helper()
 	port := 20000 + rand.IntN(10000)
 	server, door := fmt.Sprintf("127.0.0.1:%d", port), fmt.Sprintf("127.0.0.1:%d", port+1)
-	s, err := StartServers(Servers{Threads: 2, Listeners: []Listener{{Addr: server, Mode: mode, ID: 'a', Bytes: 0}}}, nil)
+	s, err := StartServers(Servers{Threads: 2, Listeners: []Listener{{Addr: server, Mode: mode, ID: 'a', Bytes: bytes}}}, nil)
 	if err != nil {
 		t.Fatal(err)
 	}

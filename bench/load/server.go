@@ -24,6 +24,7 @@ type listener struct {
 	fd                 int
 	accepted, messages atomic.Uint64
 	first, last        atomic.Int64
+	answer             []byte // of HTTP
 }
 
 // serverLoop is one thread. Events carry the descriptor, so listen and conns are indexed by it.
@@ -40,7 +41,7 @@ type serverConn struct {
 	accepted int64
 	left     int64 // of Source with a limit
 	unsent   []byte
-	got      int // of message
+	got      int // of message, or of an empty line
 	message  [MessageSize]byte
 	ended    bool // nothing more to read
 }
@@ -59,6 +60,9 @@ func newServers(text []byte) (child, error) {
 		}
 		byFD = append(byFD, make([]*listener, max(0, fd+1-len(byFD)))...)
 		byFD[fd] = &listener{Listener: l, fd: fd}
+		if l.Mode == HTTP {
+			byFD[fd].answer = byFD[fd].httpAnswer()
+		}
 		s.listeners = append(s.listeners, byFD[fd])
 	}
 	for range max(spec.Threads, 1) {
@@ -144,6 +148,8 @@ func (s *serverLoop) serve(c *serverConn, events uint32) {
 		if n, e := discard(c.fd, 1<<20); n == 0 || e != 0 && e != syscall.EAGAIN {
 			s.close(c)
 		}
+	case HTTP:
+		s.http(c, events)
 	default:
 		s.echo(c, events)
 	}

@@ -37,6 +37,10 @@ func write(fd int, p []byte) (int, syscall.Errno) {
 	return int(n), e
 }
 
+func writeString(fd int, s string) (int, syscall.Errno) {
+	return write(fd, unsafe.Slice(unsafe.StringData(s), len(s)))
+}
+
 // discard reads up to n bytes without copying them anywhere. tcp(7): MSG_TRUNC.
 func discard(fd, n int) (int, syscall.Errno) {
 	r, _, e := syscall.RawSyscall6(syscall.SYS_RECVFROM, uintptr(fd), 0, uintptr(n), unix.MSG_TRUNC|unix.MSG_DONTWAIT, 0, 0)

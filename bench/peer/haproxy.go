@@ -17,7 +17,7 @@ import (
 var haproxy = &Peer{
 	Name:    "haproxy",
 	Title:   "HAProxy",
-	About:   "defaults, mode tcp, a thread per core; swaps by `set server … state ready` of the new, then `… drain` of the old",
+	About:   "defaults, a thread per core, for HTTP with `http-reuse always`; swaps by `set server … state ready` of the new, then `… drain` of the old",
 	Find:    findHAProxy,
 	Config:  func(d Door, _ string) string { return haproxyConfig(d, "", "") },
 	Args:    haproxyArgs,
@@ -76,12 +76,12 @@ func look(name string) (string, error) {
 
 func haproxyHead(d Door, global, defaults string) string {
 	var b strings.Builder
-	fmt.Fprintf(&b, "global\n    nbthread %d\n    maxconn %d\n%s", d.Threads, d.MaxConnections, global)
+	fmt.Fprintf(&b, "global\n    nbthread %d\n    maxconn %d\n%s%s", d.Threads, d.MaxConnections, keepIdle(d), global)
 	if d.Swaps {
 		fmt.Fprintf(&b, "    stats socket %s mode 600 level admin\n    stats timeout 1h\n", d.socket())
 	}
-	fmt.Fprintf(&b, "defaults\n    mode tcp\n    maxconn %d\n    timeout connect 3s\n    timeout client 1h\n    timeout server 1h\n%s",
-		d.MaxConnections, defaults)
+	fmt.Fprintf(&b, "defaults\n    mode %s\n%s    maxconn %d\n    timeout connect 3s\n    timeout client 1h\n    timeout server 1h\n%s",
+		d.mode(), reuse(d), d.MaxConnections, defaults)
 	return b.String()
 }
 
@@ -98,6 +98,23 @@ func haproxyConfig(d Door, global, defaults string) string {
 		}
 	}
 	return b.String()
+}
+
+// keepIdle lets HAProxy keep idle connections to servers however many descriptors are in use; by default it closes them
+// from a quarter of maxconn's on, and then connects anew for each request.
+func keepIdle(d Door) string {
+	if d.HTTP {
+		return "    tune.pool-low-fd-ratio 90\n    tune.pool-high-fd-ratio 95\n"
+	}
+	return ""
+}
+
+// reuse has HAProxy share connections to servers among clients, as it does best.
+func reuse(d Door) string {
+	if d.HTTP {
+		return "    http-reuse always\n"
+	}
+	return ""
 }
 
 func disabled(yes bool) string {

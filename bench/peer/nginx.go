@@ -15,7 +15,7 @@ import (
 var nginx = &Peer{
 	Name:   "nginx",
 	Title:  "nginx",
-	About:  "stream module, a worker per core, one listening socket (no reuseport), no access log",
+	About:  "a worker per core, one listening socket (no reuseport), no access log; the stream module for TCP, kept-alive connections to servers for HTTP",
 	Find:   findNginx,
 	Config: nginxConfig,
 	Args: func(d Door, program, config string) []string {
@@ -66,6 +66,10 @@ func nginxConfig(d Door, program string) string {
 	// A connection here is a socket, so two per client, for each worker as if it had them all.
 	fmt.Fprintf(&b, "daemon off;\npid nginx.pid;\nworker_processes %d;\nevents { worker_connections %d; }\n",
 		d.Threads, 2*d.MaxConnections+len(d.Services)+64)
+	if d.HTTP {
+		nginxHTTP(&b, d)
+		return b.String()
+	}
 	b.WriteString("stream {\n    access_log off;\n    proxy_connect_timeout 3s;\n    proxy_timeout 1h;\n")
 	for _, s := range d.Services {
 		fmt.Fprintf(&b, "    upstream %s {", s.Name)
@@ -76,4 +80,17 @@ func nginxConfig(d Door, program string) string {
 	}
 	b.WriteString("}\n")
 	return b.String()
+}
+
+// nginxHTTP keeps connections to servers, and does not end a client's after 1000 requests or a minute.
+func nginxHTTP(b *strings.Builder, d Door) {
+	b.WriteString("http {\n    access_log off;\n    keepalive_requests 1000000000;\n    keepalive_timeout 1h;\n    proxy_http_version 1.1;\n    proxy_set_header Connection \"\";\n    proxy_connect_timeout 3s;\n")
+	for _, s := range d.Services {
+		fmt.Fprintf(b, "    upstream %s {", s.Name)
+		for _, addr := range s.Pools[0].Servers {
+			fmt.Fprintf(b, " server %s;", addr)
+		}
+		fmt.Fprintf(b, " keepalive 1024; keepalive_requests 1000000000; keepalive_timeout 1h; }\n    server { listen %s; location / { proxy_pass http://%s; } }\n", s.Listen, s.Name)
+	}
+	b.WriteString("}\n")
 }

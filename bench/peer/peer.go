@@ -22,7 +22,15 @@ type Door struct {
 	MaxConnections int   // clients it must be able to hold at once
 	CPUs           []int // where it may run; empty: anywhere
 	Threads        int   // loops, threads or workers
+	HTTP           bool  // services carry HTTP, not TCP
 	Swaps          bool  // with an admin socket, for Swapper
+}
+
+func (d *Door) mode() string {
+	if d.HTTP {
+		return "http"
+	}
+	return "tcp"
 }
 
 // Service of a Door. Its first pool is active.

@@ -58,7 +58,7 @@ func turnoutConfig(d Door, _ string) string {
 	fmt.Fprintf(&b, "log: {level: warn}\n")
 	fmt.Fprintf(&b, "services:\n")
 	for _, s := range d.Services {
-		fmt.Fprintf(&b, "  %s:\n    mode: tcp\n    listen: [%q]\n    pools:\n", s.Name, s.Listen)
+		fmt.Fprintf(&b, "  %s:\n    mode: %s\n    listen: [%q]\n    pools:\n", s.Name, d.mode(), s.Listen)
 		for _, p := range s.Pools {
 			fmt.Fprintf(&b, "      %s: [%s]\n", p.Name, quoted(p.Servers))
 		}
