@@ -19,13 +19,14 @@ var rooms = []struct {
 	room, why string
 	may       []string
 }{
-	{"cmd/turnout", "the only wiring: it may know every room of the door", []string{"admin", "admin/api", "admin/client", "admin/runbook", "config", "config/journal", "health", "health/rounds", "proxy", "proxy/certs", "proxy/front", "proxy/listen", "proxy/stream", "proxy/web"}},
+	{"cmd/turnout", "the only wiring: it may know every room of the door", []string{"admin", "admin/api", "admin/client", "admin/runbook", "config", "config/journal", "health", "health/failover", "health/rounds", "proxy", "proxy/certs", "proxy/front", "proxy/listen", "proxy/stream", "proxy/web"}},
 	{"admin", "turns requests into changes; carries no bytes and reads no file", []string{"admin/api", "config", "proxy"}},
 	{"admin/client", "a client must not need the server's code", []string{"admin/api"}},
 	{"admin/runbook", "a text of steps, read as strictly as a configuration; it drives a door through the client alone", []string{"admin/api", "admin/client", "config"}},
 	{"admin/api", "wire types alone, so that anyone can import them", nil},
 	{"health", "knows addresses, not services: the switch asks it, not the other way round", nil},
 	{"config", "the file becomes a proxy.Spec and health checks, which know best what is wrong with them; it changes nothing by itself", []string{"health", "proxy"}},
+	{"health/failover", "decides from what the switch knows and changes it like anyone else; it asks nobody itself", []string{"proxy"}},
 	{"health/rounds", "knows both: services have servers, servers have checks; the switch is told levels", []string{"health", "proxy"}},
 	{"config/journal", "bytes in, bytes out: it must never need to know what it keeps", nil},
 	{"proxy", "the core is pure: no socket, no file, no clock but the monotonic one, no other room", nil},

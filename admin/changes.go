@@ -35,7 +35,7 @@ func (s *Server) swap(c *call, req *api.SwapRequest, verb proxy.Verb) (any, erro
 	return s.change(c, &req.ChangeRequest, proxy.Change{
 		Verb: verb, Target: c.path("target"), To: req.To, Servers: req.Servers,
 		Drain: time.Duration(req.Drain), Then: proxy.Then(req.Then),
-		Exclusive: req.Exclusive, Hold: time.Duration(req.Hold), StopOld: req.StopOld, StartNew: req.StartNew,
+		Exclusive: req.Exclusive, Hold: time.Duration(req.Hold), StopOld: req.StopOld, StartNew: req.StartNew, WaitFor: req.WaitFor,
 	})
 }
 

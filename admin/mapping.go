@@ -87,6 +87,7 @@ func (p *picture) service(svc *proxy.Service) api.Service {
 	if busy {
 		out.Operation = op.ID
 	}
+	out.Failover, out.Conflict = failover(svc), svc.Conflict()
 	if svc.Hold != nil {
 		out.HeldUntil = instant(svc.Hold.Until)
 	}
@@ -103,6 +104,28 @@ func (p *picture) service(svc *proxy.Service) api.Service {
 		out.Pools[pool.Name] = p.pool(svc, pool)
 	}
 	return out
+}
+
+func failover(svc *proxy.Service) *api.Failover {
+	spec := svc.Spec.Failover
+	if spec == nil {
+		return nil
+	}
+	f := &api.Failover{Mode: "manual", Failback: "manual"}
+	if spec.Automatic {
+		f.Mode = "automatic"
+	}
+	if spec.FailbackAfter > 0 {
+		f.Failback = "after " + spec.FailbackAfter.String()
+	}
+	if m := svc.Failover; m != nil {
+		until := m.LockedUntil(spec.Lockout)
+		f.At, f.From = instant(m.At), m.From
+		if until.After(time.Now()) {
+			f.LockedUntil = &until
+		}
+	}
+	return f
 }
 
 func stateOf(svc *proxy.Service, op proxy.OperationView) string {

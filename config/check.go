@@ -25,6 +25,7 @@ func (c *checker) file(f *fileKeys) *Config {
 	for i := range f.services.v {
 		s := c.service(&f.services.v[i])
 		s.Health = c.health(&f.services.v[i].v, f, cfg.checks)
+		s.Failover = c.failover(&f.services.v[i].v)
 		spec.Services = append(spec.Services, s)
 	}
 	spec.Groups = c.groups(f)

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -261,6 +262,7 @@ type healthKeys struct {
 	timeout    value[time.Duration]
 	rise, fall value[int]
 	noneReady  value[proxy.NoneReady]
+	cutDead    value[bool]
 }
 
 var healthShape = keysOf(
@@ -273,6 +275,8 @@ var healthShape = keysOf(
 	key("fall", "Failures in a row that make it fail.", whole(1, 100).or(3), func(h *healthKeys) *value[int] { return &h.fall }),
 	key("none_ready", "When no server of the active pool is ready: try one anyway, hold new clients (for hold.timeout at most), or refuse them.",
 		oneOf(proxy.NoneReadyTry, proxy.NoneReadyHold, proxy.NoneReadyRefuse).or(proxy.NoneReadyTry), func(h *healthKeys) *value[proxy.NoneReady] { return &h.noneReady }),
+	key("cut_dead", "End the connections to a server that fails and cannot be connected to any more, so that clients come again.",
+		yesNo().or(false), func(h *healthKeys) *value[bool] { return &h.cutDead }),
 )
 
 // checks builds the checks of the file. Those that others refer to come first.
@@ -415,7 +419,7 @@ func (c *checker) health(k *serviceKeys, f *fileKeys, checks map[string]*health.
 	if !k.health.written || k.health.bad {
 		return nil
 	}
-	spec := &proxy.HealthSpec{Interval: h.interval.v, Timeout: h.timeout.v, Rise: h.rise.v, Fall: h.fall.v, NoneReady: h.noneReady.v}
+	spec := &proxy.HealthSpec{Interval: h.interval.v, Timeout: h.timeout.v, Rise: h.rise.v, Fall: h.fall.v, NoneReady: h.noneReady.v, CutDead: h.cutDead.v}
 	if spec.Timeout == 0 {
 		spec.Timeout = min(spec.Interval, health.DefaultTimeout)
 	}
@@ -452,4 +456,83 @@ func (c *checker) checkNames(list value[[]value[string]], f *fileKeys) []string 
 		out = append(out, n.v)
 	}
 	return out
+}
+
+type failoverKeys struct {
+	mode     value[string]
+	to       value[[]value[string]]
+	failback value[time.Duration]
+	lockout  value[time.Duration]
+	hold     value[time.Duration]
+	fence    value[[]value[secret]]
+}
+
+var failoverShape = keysOf(
+	key("mode", "automatic: the door itself moves to a pool that is ready when no server of the active one is. manual: it only says so.",
+		oneOf("manual", "automatic").or("manual"), func(f *failoverKeys) *value[string] { return &f.mode }),
+	key("to", "The pools that may take over, in this order. Default: all others, in the file's order.",
+		listOf("a list of pools", name()), func(f *failoverKeys) *value[[]value[string]] { return &f.to }),
+	key("failback", "manual, or after 10m: swap back when the old side has been ready for so long.",
+		failbackShape, func(f *failoverKeys) *value[time.Duration] { return &f.failback }),
+	key("lockout", "No second failover for so long, unless the active pool cannot even be connected to.",
+		duration(0).or(10*time.Minute), func(f *failoverKeys) *value[time.Duration] { return &f.lockout }),
+	key("hold", "How long new work waits at the door for a side that is ready; then maintenance. 0: it does not wait.",
+		durationOrNever().or(30*time.Second), func(f *failoverKeys) *value[time.Duration] { return &f.hold }),
+	key("fence", "A program that stops a server for certain; run for each server of the old side that still accepts connections. Exclusive services do not move without it while one does.",
+		listOf("a list: the program, then its arguments", secretText(wantSecret)), func(f *failoverKeys) *value[[]value[secret]] { return &f.fence }),
+)
+
+const wantFailback = "manual, or after and a duration, such as after 10m"
+
+var failbackShape = func() shape[time.Duration] {
+	s := text(wantFailback, object{"pattern": "^manual$|^after " + durationPattern[1:]}, func(s string) (time.Duration, string) {
+		after, timed := strings.CutPrefix(s, "after ")
+		d, err := time.ParseDuration(after)
+		switch {
+		case s == "manual":
+			return 0, ""
+		case !timed || err != nil || d <= 0 || d > maxDuration:
+			return 0, "want " + wantFailback
+		}
+		return d, ""
+	})
+	s.schema["default"] = "manual"
+	return s
+}()
+
+// failover is a service's policy; nil when it says nothing.
+func (c *checker) failover(k *serviceKeys) *proxy.FailoverSpec {
+	f := &k.failover.v
+	if !k.failover.written || k.failover.bad {
+		return nil
+	}
+	spec := &proxy.FailoverSpec{Automatic: f.mode.v == "automatic", FailbackAfter: f.failback.v, Lockout: f.lockout.v, Hold: f.hold.v}
+	for _, word := range f.fence.v {
+		spec.Fence = append(spec.Fence, word.v.text)
+	}
+	if !k.health.written {
+		c.refuse(k.failover.place, "", "needs health: without checks nobody knows whether a side is ready")
+	}
+	var pools []string
+	for i := range k.pools.v {
+		pools = append(pools, k.pools.v[i].name)
+	}
+	seen := map[string]int{}
+	for _, to := range f.to.v {
+		if to.bad {
+			continue
+		}
+		if line, twice := seen[to.v]; twice {
+			c.refuse(to.place, to.raw, fmt.Sprintf("twice in one list; first on line %d", line))
+			continue
+		}
+		if seen[to.v] = to.line; !slices.Contains(pools, to.v) {
+			c.unknown(to, "no such pool in this service", pools)
+		}
+		spec.To = append(spec.To, to.v)
+	}
+	if len(pools) < 2 && spec.Automatic {
+		c.refuse(k.failover.place, "", "needs a second pool to go to")
+	}
+	return spec
 }

@@ -119,6 +119,7 @@ func (d *diff) service(old, next proxy.ServiceSpec) {
 	d.words("access_log", onOff(old.AccessLog), onOff(next.AccessLog))
 	d.health(old.Health, next.Health)
 	d.tls(old.TLS, next.TLS)
+	d.failover(old.Failover, next.Failover)
 }
 
 // checks tells which checks came, went, or ask something else; not what, since there may be secrets in it.
@@ -140,6 +141,41 @@ func (d *diff) checks(old, next map[string]*health.Check) {
 	d.subject = ""
 }
 
+func (d *diff) failover(old, next *proxy.FailoverSpec) {
+	switch {
+	case old == nil && next == nil:
+		return
+	case old == nil:
+		d.say("failover added: " + mode(next))
+		return
+	case next == nil:
+		d.say("failover removed")
+		return
+	}
+	d.words("failover.mode", mode(old), mode(next))
+	d.set("failover.to ", "", "", old.To, next.To)
+	d.words("failover.failback", failback(old), failback(next))
+	d.words("failover.lockout", short(old.Lockout), short(next.Lockout))
+	d.words("failover.hold", short(old.Hold), short(next.Hold))
+	if !slices.Equal(old.Fence, next.Fence) { // there may be secrets in it
+		d.say("failover.fence changed")
+	}
+}
+
+func mode(f *proxy.FailoverSpec) string {
+	if f.Automatic {
+		return "automatic"
+	}
+	return "manual"
+}
+
+func failback(f *proxy.FailoverSpec) string {
+	if f.FailbackAfter == 0 {
+		return "manual"
+	}
+	return "after " + short(f.FailbackAfter)
+}
+
 func (d *diff) health(old, next *proxy.HealthSpec) {
 	switch {
 	case old == nil && next == nil:
@@ -157,6 +193,7 @@ func (d *diff) health(old, next *proxy.HealthSpec) {
 	d.words("health.rise", fmt.Sprint(old.Rise), fmt.Sprint(next.Rise))
 	d.words("health.fall", fmt.Sprint(old.Fall), fmt.Sprint(next.Fall))
 	d.words("health: the longest a check may take", short(old.Limit), short(next.Limit))
+	d.words("health.cut_dead", onOff(old.CutDead), onOff(next.CutDead))
 	d.words("health.none_ready", string(old.NoneReady), string(next.NoneReady))
 }
 

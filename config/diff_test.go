@@ -31,6 +31,7 @@ services:
       standby: [{name: s1, address: "10.0.1.1:1"}, {name: s2, address: "10.0.1.2:1"}]
       old: ["10.0.2.1:1"]
     health: {checks: [up, old]}
+    failover: {to: [standby, old], fence: [a, b]}
   gone: {listen: ":2", pools: {p: ["10.0.0.1:1"]}}
   last: {listen: ":3", pools: {p: ["10.0.0.1:1"]}}
   safe:
@@ -68,7 +69,8 @@ services:
     proxy_protocol: {accept: true, send: v1}
     timeouts: {connect: 1s, idle: 0}
     access_log: true
-    health: {checks: [new, up], interval: 2s, timeout: 1s, rise: 1, fall: 5, none_ready: hold}
+    health: {checks: [new, up], interval: 2s, timeout: 1s, rise: 1, fall: 5, none_ready: hold, cut_dead: true}
+    failover: {mode: automatic, to: [standby], failback: after 1m, lockout: 1m, hold: 1m, fence: [c]}
   api: {listen: [":80", "unix:/x"], pools: {blue: ["10.0.0.1:1", "10.0.0.2:1"], green: ["10.0.0.3:1"]}, tls: {cert: n.pem, key: n.key, hosts: [n.example.org]}}
   safe:
     listen: ":4"
@@ -126,7 +128,14 @@ func TestDiff_SaysEachChangeInPlainWords(t *testing.T) {
 		"service node: health.interval 1s → 2s",
 		"service node: health.rise 2 → 1",
 		"service node: health.fall 3 → 5",
+		"service node: health.cut_dead false → true",
 		"service node: health.none_ready try → hold",
+		"service node: failover.mode manual → automatic",
+		"service node: failover.to old removed",
+		"service node: failover.failback manual → after 1m",
+		"service node: failover.lockout 10m → 1m",
+		"service node: failover.hold 30s → 1m",
+		"service node: failover.fence changed",
 		"service api added: listens on :80, unix:/x; pools blue (2 servers), green (1 server); active blue; tls terminate, certificate n.pem (key n.key), hosts n.example.org",
 		"service safe: tls certificate a.pem (key a.key) removed",
 		"service safe: tls.hosts a.example.org removed",

@@ -90,6 +90,7 @@ type serviceKeys struct {
 	maintenance   value[maintenanceKeys]
 	trusted       value[[]value[netip.Prefix]]
 	tls           value[clientTLSKeys]
+	failover      value[failoverKeys]
 }
 
 var serviceShape = keysOf(
@@ -120,6 +121,7 @@ var serviceShape = keysOf(
 		listOf("a list of addresses and networks", networkShape), func(s *serviceKeys) *value[[]value[netip.Prefix]] { return &s.trusted }),
 	key("tls", "How clients speak TLS. Without it they do not, or it goes through the door unseen.",
 		clientTLSShape, func(s *serviceKeys) *value[clientTLSKeys] { return &s.tls }),
+	key("failover", "What the door does by itself when no server of the active pool is ready.", failoverShape, func(s *serviceKeys) *value[failoverKeys] { return &s.failover }),
 )
 
 var listenShape = text(wantListen, object{"pattern": "^unix:/.|^systemd:.|^[^/]*:[0-9]+$"}, parseListen)

@@ -59,7 +59,10 @@ type Change struct {
 	Hold      time.Duration // swap: the hold's deadline; 0: enough for the drain and the service's hold
 	StopOld   bool          // swap: pause for a hook of that name
 	StartNew  bool
+	WaitFor   string // swap: a check that the new side must pass, asked again and again while clients wait
+	Failback  bool   // swap: by the failover, back to where it came from
 
+	Wait   time.Duration // hold: the longest one client waits; 0: the service's
 	For    time.Duration // hold, maintenance, split: its own deadline; 0: hold: the default, others: none
 	On     bool          // maintenance
 	Soft   bool          // maintenance

@@ -426,6 +426,9 @@ func (s *Service) DownLimit() time.Duration {
 	if s.Hold != nil {
 		return s.Hold.Wait
 	}
+	if f := s.Spec.Failover; f != nil && f.Automatic {
+		return max(s.Spec.Hold.Timeout, f.Hold)
+	}
 	return s.Spec.Hold.Timeout
 }
 

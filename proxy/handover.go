@@ -22,13 +22,13 @@ func (s *Switch) swap(ctx context.Context, ch Change) (*Operation, error) {
 		return op, nil
 	}
 	hooks := ch.StopOld || ch.StartNew
-	if !ch.Force && !hooks {
+	if !ch.Force && !hooks && ch.WaitFor == "" {
 		if err := s.gate(ctx, p); err != nil {
 			s.done(op, services)
 			return nil, err
 		}
 	}
-	if ch.Exclusive || ch.Hold > 0 || hooks {
+	if ch.Exclusive || ch.Hold > 0 || hooks || ch.WaitFor != "" {
 		if err := s.beginHandover(op); err != nil {
 			s.done(op, services)
 			return nil, err
@@ -68,6 +68,10 @@ func (s *Switch) begin(op *Operation, ch *Change) ([]string, *Planned, error) {
 	p, err := Plan(cur, ch, time.Now())
 	if err != nil {
 		return nil, nil, err
+	}
+	if ch.WaitFor != "" && !s.opt.Known(ch.WaitFor) {
+		return nil, nil, refuse(CodeNotFound, "the file has no check %q to wait for", ch.WaitFor).
+			hint("checks are named under `checks` in the configuration").holds(cur.still(nil))
 	}
 	if p.Noop {
 		op.update(func(v *OperationView) {
@@ -135,15 +139,16 @@ const askEvery = 20 * time.Millisecond
 // many costs no more than a pool of one as long as the first answers. It returns nil when one does, else why
 // each does not.
 func (s *Switch) unreachable(ctx context.Context, svc *Service, pool *Pool) []string {
-	limit := svc.Spec.Timeouts.Connect
-	if h := svc.Spec.Health; h != nil {
-		limit = max(limit, h.Limit)
-	}
-	ctx, cancel := context.WithTimeout(ctx, limit)
+	return s.nobody(ctx, svc, pool, s.opt.Probe)
+}
+
+// nobody asks the servers of a pool as unreachable does, with a question of the caller's.
+func (s *Switch) nobody(ctx context.Context, svc *Service, pool *Pool, question func(context.Context, *Server) error) []string {
+	ctx, cancel := context.WithTimeout(ctx, svc.Spec.gateLimit())
 	defer cancel() // ends the probes still under way
 	answers := make(chan error, len(pool.willing))
 	ask := func(m *Member) {
-		err := s.opt.Probe(ctx, m.Server)
+		err := question(ctx, m.Server)
 		if err != nil {
 			err = fmt.Errorf("%s: %w", m.Address, err)
 		}
@@ -253,6 +258,12 @@ func (s *Switch) handoverSteps(ctx context.Context, op *Operation, ch Change, ho
 	}
 	if err := s.awaitGate(ctx, op, ch, p); err != nil {
 		return err
+	}
+	if ch.WaitFor != "" {
+		check := func(ctx context.Context, srv *Server) error { return s.opt.Ask(ctx, ch.WaitFor, srv) }
+		if err := s.awaitNew(ctx, op, p, "wait_for", ch.WaitFor, check); err != nil {
+			return err
+		}
 	}
 	ch.handover, ch.IfRevision = true, 0
 	if err := s.commit(op, ch); err != nil {
@@ -382,6 +393,11 @@ func (s *Switch) awaitGate(ctx context.Context, op *Operation, ch Change, p *Pla
 		s.say(op, "gate", "skipped (--force)")
 		return nil
 	}
+	return s.awaitNew(ctx, op, p, "gate", "ready", s.opt.Probe)
+}
+
+// awaitNew asks the servers of each new side again and again, until one of each says yes.
+func (s *Switch) awaitNew(ctx context.Context, op *Operation, p *Planned, step, what string, question func(context.Context, *Server) error) error {
 	begun, last, said := time.Now(), "", time.Time{}
 	probing, stop := context.WithCancel(ctx)
 	defer stop()
@@ -394,7 +410,7 @@ func (s *Switch) awaitGate(ctx context.Context, op *Operation, ch Change, p *Pla
 				pool = m.dest
 			}
 			asked := make(chan []string, 1)
-			go func() { asked <- s.unreachable(probing, svc, pool) }() // ends with the probes or this function
+			go func() { asked <- s.nobody(probing, svc, pool, question) }() // ends with the probes or this function
 			var fails []string
 			select {
 			case fails = <-asked:
@@ -406,19 +422,37 @@ func (s *Switch) awaitGate(ctx context.Context, op *Operation, ch Change, p *Pla
 			}
 			if text := strings.Join(fails, "; "); text != last && time.Since(said) >= sayEvery && ctx.Err() == nil {
 				last, said = text, time.Now()
-				s.say(op, "wait", "%s/%s is not ready yet: %s", m.service, m.to, text)
+				s.say(op, "wait", "%s/%s is not %s yet: %s", m.service, m.to, asWords(what), text)
 			}
 			select {
-			case <-time.After(gateEvery):
+			case <-time.After(askAgainAfter(svc, step)):
 			case why := <-op.abort:
 				return &errBack{CodeFailed, why}
 			case <-ctx.Done():
-				return &errBack{CodeTimeout, fmt.Sprintf("%s was not ready when the hold's deadline came: %s", m.to, last)}
+				return &errBack{CodeTimeout, fmt.Sprintf("%s was not %s when the hold's deadline came: %s", m.to, asWords(what), last)}
 			}
 		}
 	}
-	s.say(op, "gate", "%s ready after %s", strings.Join(tos(p), ","), time.Since(begun).Round(time.Millisecond))
+	s.say(op, step, "%s %s after %s", strings.Join(tos(p), ","), asWords(what), time.Since(begun).Round(time.Millisecond))
 	return nil
+}
+
+// checksEvery is how often the new side is asked by checks, which cost more than a connection.
+const checksEvery = 25 * time.Millisecond
+
+func askAgainAfter(svc *Service, step string) time.Duration {
+	if svc.Spec.Health != nil || step != "gate" {
+		return checksEvery
+	}
+	return gateEvery
+}
+
+// asWords names what is waited for: ready, or a check.
+func asWords(what string) string {
+	if what == "ready" {
+		return what
+	}
+	return "passing " + what
 }
 
 // goBack ends a hand-over on the old side: waiting clients are let in there.

@@ -52,7 +52,16 @@ type HealthSpec struct {
 	Rise      int           // passes in a row that make a server ready
 	Fall      int           // failures in a row that make it failing
 	NoneReady NoneReady
+	CutDead   bool          // end connections to a server that fails and cannot be connected to
 	Limit     time.Duration // the longest that one asking of all checks may take
+}
+
+// gateLimit is how long one asking of a server may take.
+func (s *ServiceSpec) gateLimit() time.Duration {
+	if s.Health == nil {
+		return s.Timeouts.Connect
+	}
+	return max(s.Timeouts.Connect, s.Health.Limit)
 }
 
 // able counts the members that an operator lets take new work and that are not known to be down.
@@ -93,6 +102,9 @@ func (p *Pool) Willing() []*Member {
 
 // noneReady is the service's policy for when no server of the active pool is ready.
 func (s *ServiceSpec) noneReady() NoneReady {
+	if f := s.Failover; f != nil && f.Automatic && f.Hold > 0 {
+		return NoneReadyHold // until the failover, or its maintenance
+	}
 	if s.Health == nil || s.Health.NoneReady == "" {
 		return NoneReadyTry
 	}

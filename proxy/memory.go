@@ -24,6 +24,7 @@ type ServiceMemory struct {
 	Since           time.Time                           `json:"since,omitzero"`
 	Hold            *Hold                               `json:"hold,omitempty"`
 	Maintenance     *Maintenance                        `json:"maintenance,omitempty"`
+	Failover        *FailoverMark                       `json:"failover,omitempty"`
 	Servers         map[string]map[string]*ServerMemory `json:"servers,omitempty"` // pool → server
 }
 
@@ -42,7 +43,7 @@ func (m *ServiceMemory) server(pool, server string) *ServerMemory {
 
 // memory is what has to be remembered of the service, given what the file says.
 func (s *Service) memory() *ServiceMemory {
-	m := &ServiceMemory{Active: s.Active.Name, Previous: s.Previous, PreviousServers: s.PreviousServers, Split: s.Split, Since: s.Since, Hold: s.Hold, Maintenance: s.Maintenance}
+	m := &ServiceMemory{Active: s.Active.Name, Previous: s.Previous, PreviousServers: s.PreviousServers, Split: s.Split, Since: s.Since, Hold: s.Hold, Maintenance: s.Maintenance, Failover: s.Failover}
 	for pi, p := range s.Pools {
 		for i := range p.Members {
 			mb := &p.Members[i]

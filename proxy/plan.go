@@ -248,6 +248,7 @@ func (p *Planned) swap(cur *Snapshot, ch *Change, now time.Time) ([]*Service, *R
 		next := *svc
 		if dest != svc.Active {
 			next.Active, next.Previous, next.PreviousServers, next.Since = dest, svc.Active.Name, nil, now
+			next.Failover = svc.mark(ch, now)
 		}
 		p.unsplit(&next)
 		next.settle()
@@ -406,7 +407,7 @@ func (p *Planned) doors(cur *Snapshot, ch *Change, now time.Time) ([]*Service, *
 		name := svc.Spec.Name
 		switch ch.Verb {
 		case VerbHold:
-			next.Hold = &Hold{Since: now, Until: now.Add(orDuration(ch.For, DefaultHold)), Wait: svc.Spec.Hold.Timeout, By: ch.Who.Name, Reason: ch.Reason}
+			next.Hold = &Hold{Since: now, Until: now.Add(orDuration(ch.For, DefaultHold)), Wait: orDuration(ch.Wait, svc.Spec.Hold.Timeout), By: ch.Who.Name, Reason: ch.Reason}
 			if ch.handover {
 				// A little longer than the hold itself: whoever came as it began is let in at its
 				// deadline, not turned away.

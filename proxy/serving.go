@@ -270,7 +270,7 @@ func (s *Switch) askFirst(ctx context.Context, ch *Change) error {
 
 // answerAll asks each server that would take new work, side by side: who named them one by one counts on each.
 func (s *Switch) answerAll(ctx context.Context, svc *Service, pool *Pool, what string) *Refusal {
-	ctx, cancel := context.WithTimeout(ctx, svc.Spec.Timeouts.Connect)
+	ctx, cancel := context.WithTimeout(ctx, svc.Spec.gateLimit())
 	defer cancel()
 	answers := make(chan string, len(pool.willing))
 	for _, i := range pool.willing {

@@ -62,10 +62,11 @@ type Service struct {
 	Spec        *ServiceSpec
 	Live        *Live
 	Pools       []*Pool
-	Active      *Pool     // one of Pools; all new work is its, but for what Split leads elsewhere
-	Previous    string    // the pool that was active before; "": none
-	Split       *Split    // nil: all new work goes to Active
-	Since       time.Time // since when Active is
+	Active      *Pool         // one of Pools; all new work is its, but for what Split leads elsewhere
+	Previous    string        // the pool that was active before; "": none
+	Split       *Split        // nil: all new work goes to Active
+	Since       time.Time     // since when Active is
+	Failover    *FailoverMark // nil: active by an operator's decision
 	Hold        *Hold
 	Maintenance *Maintenance
 
@@ -87,9 +88,10 @@ type Service struct {
 
 // Live is what loops count on a service; it outlives snapshots.
 type Live struct {
-	Name  string
-	held  atomic.Int64 // clients waiting at the door, all loops; written only when a service is held or full
-	cells []serviceCell
+	Name     string
+	conflict atomic.Bool  // two pools look active, of which only one may be
+	held     atomic.Int64 // clients waiting at the door, all loops; written only when a service is held or full
+	cells    []serviceCell
 }
 
 // serviceCell is one loop's own state of a service. The plain fields are touched on that loop only; the
@@ -439,7 +441,7 @@ func (s *Service) recall(mem *ServiceMemory) {
 	if !mem.Since.IsZero() {
 		s.Since = mem.Since
 	}
-	s.Hold, s.Maintenance = mem.Hold, mem.Maintenance
+	s.Hold, s.Maintenance, s.Failover = mem.Hold, mem.Maintenance, mem.Failover
 	if s.Pool(mem.Previous) != nil { // the file may no longer have it: then there is no way back
 		s.Previous, s.PreviousServers = mem.Previous, mem.PreviousServers
 	}

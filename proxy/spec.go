@@ -76,8 +76,9 @@ type ServiceSpec struct {
 	Hold          HoldSpec
 	ProxyProtocol ProxyProtocolSpec
 	Timeouts      TimeoutSpec
-	AccessLog     bool        // one log line per ended connection, or request
-	Health        *HealthSpec // nil: servers are not watched
+	AccessLog     bool          // one log line per ended connection, or request
+	Health        *HealthSpec   // nil: servers are not watched
+	Failover      *FailoverSpec // nil: by hand, as with Automatic off
 
 	Maintenance MaintenanceSpec // http: what is said in maintenance, and who passes it
 

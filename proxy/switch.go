@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 	"sync"
@@ -60,6 +61,10 @@ type Options struct {
 	Plane   Plane
 	// Probe tells whether a server can be reached: the gate of a swap. It must end when ctx does.
 	Probe func(ctx context.Context, s *Server) error
+	// Ask tells whether a server passes a check, by the check's name; Known whether there is one of that name. May
+	// be nil when no change waits for a check.
+	Ask   func(ctx context.Context, check string, s *Server) error
+	Known func(check string) bool
 	// Warn is told what an operator should know of and no caller is there for. May be nil.
 	Warn func(msg string, err error)
 }
@@ -98,13 +103,15 @@ type tallies struct {
 	swaps    map[Outcome]uint64
 	overlap  map[string]time.Duration // service → overlap of its last swap
 	lastSwap map[string]time.Time
+
+	failovers map[string]uint64 // service → swaps that the failover made
 }
 
 // New makes a Switch from what the file declares and what the journal remembers. The plane is opened with
 // Start.
 func New(spec *Spec, mem *Memory, opt Options) *Switch {
 	s := &Switch{opt: opt, suspects: make(chan *Server, 1024), busy: map[string]*Operation{}, drains: map[*drain]struct{}{}, timers: map[string]*time.Timer{}}
-	s.tallies = tallies{swaps: map[Outcome]uint64{}, overlap: map[string]time.Duration{}, lastSwap: map[string]time.Time{}}
+	s.tallies = tallies{swaps: map[Outcome]uint64{}, overlap: map[string]time.Duration{}, lastSwap: map[string]time.Time{}, failovers: map[string]uint64{}}
 	if s.opt.Warn == nil {
 		s.opt.Warn = func(string, error) {}
 	}
@@ -450,6 +457,9 @@ func (s *Switch) inForce(op *Operation, ch Change, cur *Snapshot, p *Planned, pr
 	}
 	if ch.Verb == VerbSwap || ch.Verb == VerbBack {
 		s.tallies.mu.Lock()
+		if ch.Who == TheFailover {
+			s.tallies.failovers[ch.Target]++
+		}
 		for i := range proofs {
 			s.tallies.overlap[proofs[i].Service], s.tallies.lastSwap[proofs[i].Service] = proofs[i].Overlap, proofs[i].At
 		}
@@ -727,13 +737,15 @@ type Stats struct {
 	Swaps    map[Outcome]uint64
 	Overlap  map[string]time.Duration // service → overlap of its last swap
 	LastSwap map[string]time.Time
+
+	Failovers map[string]uint64 // service → swaps that the failover made
 }
 
 // Stats reads what the switch counts.
 func (s *Switch) Stats() Stats {
 	s.tallies.mu.Lock()
 	defer s.tallies.mu.Unlock()
-	out := Stats{map[Outcome]uint64{}, map[string]time.Duration{}, map[string]time.Time{}}
+	out := Stats{map[Outcome]uint64{}, map[string]time.Duration{}, map[string]time.Time{}, maps.Clone(s.tallies.failovers)}
 	for k, v := range s.tallies.swaps {
 		out.Swaps[k] = v
 	}

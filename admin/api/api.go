@@ -74,8 +74,19 @@ type Service struct {
 	HeldUntil       *time.Time      `json:"held_until,omitempty"`
 	Maintenance     *Maintenance    `json:"maintenance,omitempty"`
 	Connections     int             `json:"connections"`
+	Failover        *Failover       `json:"failover,omitempty"`
+	Conflict        bool            `json:"conflict,omitempty"`  // exclusive, and two sides look active
 	Operation       string          `json:"operation,omitempty"` // id of one under way
 	Pools           map[string]Pool `json:"pools"`
+}
+
+// Failover of a service.
+type Failover struct {
+	Mode        string     `json:"mode"`                   // manual | automatic
+	Failback    string     `json:"failback"`               // manual | after 10m0s
+	At          *time.Time `json:"at,omitempty"`           // of the failover by which the active pool is active; not set after an operator's swap
+	From        string     `json:"from,omitempty"`         // where it came from
+	LockedUntil *time.Time `json:"locked_until,omitempty"` // no other one before, unless the active pool cannot be connected to
 }
 
 // Maintenance of a service.
@@ -177,6 +188,7 @@ type SwapRequest struct {
 	Then      string   `json:"then,omitempty"` // close | keep
 	Exclusive bool     `json:"exclusive,omitempty"`
 	Hold      Duration `json:"hold,omitempty"`
+	WaitFor   string   `json:"wait_for,omitempty"` // a check that the new side must pass while clients wait
 	// StopOld and StartNew say that the caller runs such a hook: the door then pauses in state "waiting"
 	// at that step until the operation is continued or the hold ends.
 	StopOld  bool `json:"stop_old,omitempty"`

@@ -2,6 +2,8 @@ package main
 
 import (
 	"context"
+	"errors"
+	"fmt"
 
 	"github.com/turnout-proxy/turnout/admin/api"
 	"github.com/turnout-proxy/turnout/health"
@@ -43,4 +45,25 @@ func (s *serving) health(srv *proxy.Server) *api.Health {
 
 func answer(a health.Answer) api.Answer {
 	return api.Answer{Check: a.Check, OK: a.OK, Pending: a.Pending, Reason: a.Reason, Status: a.Status, Value: a.Value, Body: a.Body, Took: api.Duration(a.Took), At: a.At}
+}
+
+// ask tells whether a server passes a check, by the check's name.
+func (s *serving) ask(ctx context.Context, check string, srv *proxy.Server) error {
+	a, err := s.rounds.Ask(ctx, check, srv)
+	if err == nil && !a.OK {
+		err = fmt.Errorf("%s: %w", a.Check, errors.New(a.Reason))
+	}
+	return err
+}
+
+// fence runs a command for a server that must stop, as an exec check is run.
+func fence(ctx context.Context, command []string, srv *proxy.Server) error {
+	check, err := health.NewCheck(health.Spec{Name: "fence", Exec: &health.Exec{Command: command}})
+	if err != nil {
+		return err
+	}
+	if a := check.Run(ctx, health.Target{Name: srv.Name, Address: srv.Address}); !a.OK {
+		return errors.New(a.Reason)
+	}
+	return nil
 }

@@ -21,6 +21,8 @@ import (
 	"github.com/turnout-proxy/turnout/admin/api"
 	"github.com/turnout-proxy/turnout/config"
 	"github.com/turnout-proxy/turnout/config/journal"
+	"github.com/turnout-proxy/turnout/health"
+	"github.com/turnout-proxy/turnout/health/failover"
 	"github.com/turnout-proxy/turnout/health/rounds"
 	"github.com/turnout-proxy/turnout/proxy"
 	"github.com/turnout-proxy/turnout/proxy/certs"
@@ -86,6 +88,7 @@ type serving struct {
 	certs   *certs.Manager
 	admin   *admin.Server
 	rounds  *rounds.Rounds
+	auto    *failover.Automation
 }
 
 // serve runs a door: load the file, lock and replay the journal, build the switch, start the loops, open the
@@ -186,6 +189,8 @@ func (s *serving) open(loops int) (err error) {
 	s.sw = proxy.New(cfg.Spec(), mem, proxy.Options{
 		Loops: loops, Journal: s.journal,
 		Probe: func(ctx context.Context, srv *proxy.Server) error { return s.rounds.Probe(ctx, srv) },
+		Ask:   s.ask,
+		Known: func(check string) bool { return s.rounds.Check(check) != nil },
 		Warn:  func(msg string, err error) { s.log.Warn(msg, zap.Error(err)) },
 	})
 	s.rounds = rounds.New(s.sw, s.log)
@@ -215,6 +220,15 @@ func (s *serving) open(loops int) (err error) {
 		return err
 	}
 	s.rounds.Set(cfg.Checks())
+	s.auto = failover.New(failover.Options{
+		Switch: s.sw, Log: s.log, Fence: fence,
+		Dial: func(ctx context.Context, srv *proxy.Server) error { return health.Dial(ctx, srv.Address) },
+	})
+	defer func() {
+		if err != nil {
+			s.auto.Close()
+		}
+	}()
 	s.admin = admin.New(admin.Options{
 		Switch: s.sw, Reload: s.reload, History: s.journal.History,
 		Roles:       func() config.Roles { return s.cfg.Load().Admin.Roles },
@@ -357,6 +371,7 @@ func (s *serving) stop(sig os.Signal, drain time.Duration, signals <-chan os.Sig
 	s.log.Info("stopping", zap.Stringer("signal", sig), zap.Duration("drain", drain), zap.Int("connections", s.front.Connections()))
 	s.notify(listen.Stopping, fmt.Sprintf("EXTEND_TIMEOUT_USEC=%d", (drain+10*time.Second).Microseconds()))
 	s.admin.SetPhase(admin.Stopping)
+	s.auto.Close() // before the switch, so that its own hand-over is not taken back in the middle
 	s.sw.Stop(sig.String())
 	s.rounds.Close()
 	s.front.CloseListeners()

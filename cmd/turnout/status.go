@@ -269,7 +269,9 @@ func (c *cli) serviceDetails(name string, st *api.Status) {
 		}
 		c.printf("split by %s since %s, %s%s", sp.By, sp.Since.Local().Format(time.DateTime), until, because(sp.Reason))
 		c.printf("`turnout split %s off` leads all new clients to %s", name, s.Active)
-	} else if s.Previous != "" {
+	}
+	c.failoverLines(s)
+	if s.Split == nil && s.Previous != "" {
 		c.printf("`turnout back %s` leads to %s", name, strings.Join(append([]string{s.Previous}, commas(s.PreviousServers)...), "/"))
 	}
 	if s.Operation != "" {
@@ -287,6 +289,25 @@ func (c *cli) serviceDetails(name string, st *api.Status) {
 	}
 	defer c.whyNotReady(s)
 	c.table([]string{"POOL", "STATE", "SERVER", "ADDRESS", "STATE", "WEIGHT", "CONNS", "TOTAL", "FAILED", "LAST START", "LAST ERROR"}, rows)
+}
+
+// failoverLines say what the door does by itself, and what it did.
+func (c *cli) failoverLines(s api.Service) {
+	if s.Conflict {
+		c.printf("conflict: two sides look active, and the service is exclusive")
+	}
+	f := s.Failover
+	if f == nil {
+		return
+	}
+	line := "failover " + f.Mode + ", failback " + f.Failback
+	if f.At != nil {
+		line += fmt.Sprintf("; failed over from %s at %s", f.From, f.At.Local().Format(time.DateTime))
+	}
+	if f.LockedUntil != nil {
+		line += fmt.Sprintf(", locked out for %s", left(f.LockedUntil))
+	}
+	c.printf("%s", line)
 }
 
 // whyNotReady says of each server that is not ready since when and why.

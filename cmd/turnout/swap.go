@@ -18,6 +18,7 @@ type swapFlags struct {
 	hold      time.Duration
 	stopOld   string
 	startNew  string
+	waitFor   string
 	servers   []string // swap only
 }
 
@@ -29,6 +30,7 @@ func (f *swapFlags) add(cmd *cobra.Command) {
 	fs.BoolVar(&f.exclusive, "exclusive", false, "never two at once: hold new clients, drain the old side to zero, then move")
 	fs.DurationVar(&f.hold, "hold", 0, "let new clients wait at the door until the new side is ready, for so long at most; then back")
 	fs.StringVar(&f.stopOld, "stop-old", "", "shell `command` that stops the old side; run here, while clients wait")
+	fs.StringVar(&f.waitFor, "wait-for", "", "a `check` of the configuration that the new side must pass, while clients wait")
 	fs.StringVar(&f.startNew, "start-new", "", "shell `command` that starts the new side; run here, while clients wait")
 }
 
@@ -74,7 +76,7 @@ func (c *cli) swap(cmd *cobra.Command, f *swapFlags, arg, to string) error {
 		return err
 	}
 	req := api.SwapRequest{ChangeRequest: f.request(), To: to, Servers: f.servers, Drain: api.Duration(f.drain), Then: f.then,
-		Exclusive: f.exclusive, Hold: api.Duration(f.hold), StopOld: f.stopOld != "", StartNew: f.startNew != ""}
+		Exclusive: f.exclusive, Hold: api.Duration(f.hold), StopOld: f.stopOld != "", StartNew: f.startNew != "", WaitFor: f.waitFor}
 	d := client.Dial(c.socket)
 	defer d.Close()
 	ask := d.Swap

@@ -107,6 +107,46 @@ func (r *Rounds) moved(t health.Transition) {
 		r.say(t)
 	}
 	r.tell(t.ID)
+	if t.To == health.Failing {
+		r.failing(t)
+	}
+}
+
+// failing does what follows from a server's failure. The side that does not serve of an exclusive service is meant not
+// to be ready: from now on it waits. Connections to a server that cannot be connected to any more are cut, if the
+// service wants that.
+func (r *Rounds) failing(t health.Transition) {
+	service, pool, server := parts(t.ID)
+	svc := r.sw.Current().Service(service)
+	if svc == nil || svc.Spec.Health == nil {
+		return
+	}
+	if svc.Spec.Exclusive && svc.Active.Name != pool {
+		r.monitor.Excuse(t.ID)
+	}
+	p := svc.Pool(pool)
+	if !svc.Spec.Health.CutDead || p == nil {
+		return
+	}
+	for _, srv := range p.Servers() {
+		if srv.Name == server {
+			r.work.Go(func() { r.cutIfDead(srv) }) // ends with the dial's limit
+		}
+	}
+}
+
+// deadLimit is how long a server may take to accept a connection before it counts as dead.
+const deadLimit = 500 * time.Millisecond
+
+func (r *Rounds) cutIfDead(srv *proxy.Server) {
+	ctx, cancel := context.WithTimeout(context.Background(), deadLimit)
+	defer cancel()
+	n := srv.Connections()
+	if n == 0 || health.Dial(ctx, srv.Address) == nil {
+		return
+	}
+	r.sw.Cut(srv)
+	r.log.Warn("cut", zap.String("service", srv.Service), zap.String("pool", srv.Pool), zap.String("server", srv.Name), zap.Int("connections", n))
 }
 
 // say writes the one line of a transition. A standby that waits is no alarm; an active server that does is one.
