@@ -261,7 +261,7 @@ func (s *Switch) handoverSteps(ctx context.Context, op *Operation, ch Change, ho
 	}
 	if ch.WaitFor != "" {
 		check := func(ctx context.Context, srv *Server) error { return s.opt.Ask(ctx, ch.WaitFor, srv) }
-		if err := s.awaitNew(ctx, op, p, "wait_for", ch.WaitFor, check); err != nil {
+		if err := s.awaitNew(ctx, op, p, "wait_for", "passing "+ch.WaitFor, check); err != nil {
 			return err
 		}
 	}
@@ -397,7 +397,7 @@ func (s *Switch) awaitGate(ctx context.Context, op *Operation, ch Change, p *Pla
 }
 
 // awaitNew asks the servers of each new side again and again, until one of each says yes.
-func (s *Switch) awaitNew(ctx context.Context, op *Operation, p *Planned, step, what string, question func(context.Context, *Server) error) error {
+func (s *Switch) awaitNew(ctx context.Context, op *Operation, p *Planned, step, is string, question func(context.Context, *Server) error) error {
 	begun, last, said := time.Now(), "", time.Time{}
 	probing, stop := context.WithCancel(ctx)
 	defer stop()
@@ -422,18 +422,18 @@ func (s *Switch) awaitNew(ctx context.Context, op *Operation, p *Planned, step, 
 			}
 			if text := strings.Join(fails, "; "); text != last && time.Since(said) >= sayEvery && ctx.Err() == nil {
 				last, said = text, time.Now()
-				s.say(op, "wait", "%s/%s is not %s yet: %s", m.service, m.to, asWords(what), text)
+				s.say(op, "wait", "%s/%s is not %s yet: %s", m.service, m.to, is, text)
 			}
 			select {
 			case <-time.After(askAgainAfter(svc, step)):
 			case why := <-op.abort:
 				return &errBack{CodeFailed, why}
 			case <-ctx.Done():
-				return &errBack{CodeTimeout, fmt.Sprintf("%s was not %s when the hold's deadline came: %s", m.to, asWords(what), last)}
+				return &errBack{CodeTimeout, fmt.Sprintf("%s was not %s when the hold's deadline came: %s", m.to, is, last)}
 			}
 		}
 	}
-	s.say(op, step, "%s %s after %s", strings.Join(tos(p), ","), asWords(what), time.Since(begun).Round(time.Millisecond))
+	s.say(op, step, "%s %s after %s", strings.Join(tos(p), ","), is, time.Since(begun).Round(time.Millisecond))
 	return nil
 }
 
@@ -445,14 +445,6 @@ func askAgainAfter(svc *Service, step string) time.Duration {
 		return checksEvery
 	}
 	return gateEvery
-}
-
-// asWords names what is waited for: ready, or a check.
-func asWords(what string) string {
-	if what == "ready" {
-		return what
-	}
-	return "passing " + what
 }
 
 // goBack ends a hand-over on the old side: waiting clients are let in there.
