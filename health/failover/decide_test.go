@@ -173,7 +173,9 @@ func TestDecide_KeepsItsInvariants(t *testing.T) {
 			}
 			d := Decide(p, v, now)
 			active := v.pool(v.Active)
-			bad := func(format string, args ...any) { t.Fatalf("%s\ndecision %+v\nview %+v", fmt.Sprintf(format, args...), d, v) }
+			bad := func(format string, args ...any) {
+				t.Fatalf("%s\ndecision %+v\nview %+v", fmt.Sprintf(format, args...), d, v)
+			}
 			if d.Act != Nothing && (v.Frozen || v.HeldBy == "ann" || v.ClosedBy == "ann") {
 				bad("acts against an operator")
 			}
