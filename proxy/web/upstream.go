@@ -124,20 +124,18 @@ func (w *worker) unlink(head *uint32, u *upstream) {
 }
 
 // idleOf takes the connection to a server that was used last out of those that wait for a request; none: there is
-// none. One that is to carry what cannot be sent twice is looked at first: so only a server that closes at the very
-// same instant is found out too late.
+// none. It is looked at first. Bytes that nobody asked for may wait there, of which no event was seen yet, and would be
+// taken for this client's answer; and a server that closes is found out unless it does so at the very same instant.
 func (w *worker) idleOf(c *client, s *proxy.Server) uint32 {
 	ti := w.target(s)
 	t := &w.targets[ti]
 	for t.idle != none && c.flags&retried == 0 {
 		us := t.idle
 		u := w.upstreams.Get(us)
-		if !c.repeatable() {
-			var b [1]byte
-			if _, err := loop.Peek(int(u.fd), b[:]); err != syscall.EAGAIN {
-				w.closeUpstream(us, u, false)
-				continue
-			}
+		var b [1]byte
+		if _, err := loop.Peek(int(u.fd), b[:]); err != syscall.EAGAIN {
+			w.closeUpstream(us, u, false)
+			continue
 		}
 		w.unlink(&t.idle, u)
 		t.idles--
