@@ -131,7 +131,7 @@ func (w *worker) say(slot uint32, c *client) {
 // linger ends the door's side, and reads on until the client has ended its own: a connection that is closed with bytes
 // unread is reset, and that makes both kernels throw away what is still under way to the client.
 func (w *worker) linger(slot uint32, c *client) {
-	if c.out.pending() {
+	if c.blocked() {
 		return
 	}
 	if c.flags&(readable|eof) == 0 && !c.in.pending() && c.body.Done() && c.flags&inSession == 0 {
@@ -189,6 +189,7 @@ func (w *worker) close(slot uint32, c *client, reset bool) {
 	w.logEnd(slot, c, endClient)
 	w.drop(&c.in)
 	w.drop(&c.out)
+	w.dropPipe(c)
 	if c.flags&inSession != 0 {
 		w.sessions[slot].Close(reset)
 		delete(w.sessions, slot)

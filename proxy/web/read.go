@@ -11,7 +11,7 @@ var endless = h1.StartBody(h1.BodyUntilClose, 0, false, false)
 
 // read takes what a client has sent between two requests, until there is no more, or a request has begun.
 func (w *worker) read(slot uint32, c *client) {
-	for gen := w.clients.Gen(slot); w.clients.Check(slot, gen) && c.state == reading && !c.out.pending(); {
+	for gen := w.clients.Gen(slot); w.clients.Check(slot, gen) && c.state == reading && !c.blocked(); {
 		buf, alive := w.gather(slot, c)
 		if !alive {
 			return

@@ -66,7 +66,9 @@ func (w *worker) sendOn(slot uint32, c *client, us uint32, buf []byte, n int) bo
 	w.progressed(slot, c)
 	if !c.body.Done() {
 		w.upload(slot, c, us, u)
+		return true
 	}
+	w.lookForParting(slot, c)
 	return true
 }
 
@@ -151,6 +153,7 @@ func (w *worker) goOn(slot uint32, c *client) {
 		w.afterAnswer(slot, c, us, u)
 		return
 	}
+	w.lookForParting(slot, c)
 	w.respond(slot, c, us, u)
 }
 
@@ -258,12 +261,15 @@ func (w *worker) truncated(slot uint32, c *client, e h1.Err) bool {
 // progressed puts off the deadline of a request under way: the client's while its body is awaited or its answer is
 // not taken, else the server's.
 func (w *worker) progressed(slot uint32, c *client) {
+	if c.flags&(parted|asked) == parted && c.status == 0 {
+		return // it is asked first
+	}
 	svc := w.targets[w.upstreams.Get(c.up).target].service
 	if svc == nil { // a reload removed it: what is under way ends by the last deadline
 		return
 	}
 	limit := svc.Spec.Timeouts.Response
-	if !c.body.Done() || c.out.pending() {
+	if !c.body.Done() || c.blocked() {
 		limit = svc.Spec.Timeouts.RequestBody
 	}
 	w.deadline(slot, c, w.loop.Now()+int64(limit))
@@ -272,13 +278,21 @@ func (w *worker) progressed(slot uint32, c *client) {
 // stalled is a request under way on which nothing has moved for too long.
 func (w *worker) stalled(slot uint32, c *client) {
 	u := w.upstreams.Get(c.up)
+	if c.flags&(parted|asked) == parted && c.status == 0 {
+		w.ask(slot, c)
+		return
+	}
 	switch {
 	case c.flags&answered != 0: // the rest of its body does not come
 		w.release(slot, c, c.up, u)
 		w.close(slot, c, false)
-	case c.out.pending() || c.status != 0: // the client does not take its answer, or the server does not go on with it
+	case c.blocked(): // the client does not take its answer
 		w.logEnd(slot, c, endLate)
 		w.close(slot, c, true)
+	case c.status != 0: // the server does not go on with it
+		w.logEnd(slot, c, endLate)
+		w.detach(slot, c, true)
+		w.breakOff(slot, c)
 	case !c.body.Done() && !u.out.pending():
 		w.detach(slot, c, true)
 		c.flags |= closing

@@ -10,10 +10,16 @@ import (
 // respond carries the answer to the client, until there is no more to read, or the client takes no more, or it is
 // others' turn. It returns false if the request is no longer under way.
 func (w *worker) respond(slot uint32, c *client, us uint32, u *upstream) bool {
-	for round := 0; u.flags&upReadable != 0 && !c.out.pending(); round++ {
+	for round := 0; u.flags&upReadable != 0 && !c.blocked(); round++ {
 		if round == pumpRounds {
 			w.loop.Again(w.upstreamToken(us))
 			return true
+		}
+		if c.bulky(u) {
+			if !w.bulk(slot, c, us, u) {
+				return false
+			}
+			continue
 		}
 		b := w.reply
 		if u.flags&upHead == 0 || u.flags&upChunked != 0 {
@@ -105,6 +111,9 @@ func (w *worker) responseHead(c *client, u *upstream, out, b []byte) []byte {
 	}
 	c.status, c.headAt = uint16(r.Code), w.loop.Now()
 	*o = h1.ResponseOut{Minor: c.info.Minor, Body: framing, Close: c.flags&closing != 0, By: by, Date: w.date.at(w.loop.Now()), Trailers: true}
+	if framing == h1.BodyUntilClose {
+		c.flags |= openEnded
+	}
 	if svc := w.targets[u.target].service; c.flags&unknown != 0 && svc != nil {
 		o.Extra = introduction(&svc.Spec.Maintenance)
 	}
@@ -174,6 +183,9 @@ func (w *worker) put(slot uint32, c *client, a, b []byte) bool {
 
 // flush writes what waits for the client. False: it is gone.
 func (w *worker) flush(slot uint32, c *client) bool {
+	if !c.out.pending() {
+		return w.flushPipe(slot, c)
+	}
 	n, err := w.sendv(slot, c, w.loop.Bytes(c.out.buf)[c.out.off:c.out.end], nil)
 	switch {
 	case err == syscall.EAGAIN:
@@ -224,7 +236,7 @@ func (w *worker) failed(slot uint32, c *client, a answer) bool {
 	w.detach(slot, c, true)
 	if c.status != 0 {
 		w.logEnd(slot, c, endServer)
-		w.close(slot, c, true)
+		w.breakOff(slot, c)
 		return false
 	}
 	if incomplete {
@@ -232,4 +244,15 @@ func (w *worker) failed(slot uint32, c *client, a answer) bool {
 	}
 	w.answer(slot, c, a)
 	return false
+}
+
+// breakOff ends a client in the middle of its answer, after what there is of it. An end is enough where a length or
+// chunks show that something is missing; what would end with the connection is reset.
+func (w *worker) breakOff(slot uint32, c *client) {
+	if c.flags&openEnded != 0 {
+		w.close(slot, c, true)
+		return
+	}
+	c.body = endless
+	w.say(slot, c)
 }

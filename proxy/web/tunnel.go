@@ -162,7 +162,7 @@ func (w *worker) tunnelUp(slot uint32, c *client, u *upstream) (moved, alive boo
 
 // tunnelDown carries a buffer of the server's to the client.
 func (w *worker) tunnelDown(slot uint32, c *client, u *upstream) (moved, alive bool) {
-	if c.out.pending() || u.flags&upReadable == 0 {
+	if c.blocked() || u.flags&upReadable == 0 {
 		return false, true
 	}
 	n, err := loop.Recv(int(u.fd), w.reply)
@@ -221,7 +221,7 @@ func (w *worker) flushTunnel(slot uint32, c *client, u *upstream) bool {
 
 // tunnelEnds ends a tunnel both sides of which have. False: it has.
 func (w *worker) tunnelEnds(slot uint32, c *client, u *upstream) bool {
-	if u.flags&upEOF == 0 || c.flags&eof == 0 || c.out.pending() || u.out.pending() {
+	if u.flags&upEOF == 0 || c.flags&eof == 0 || c.blocked() || u.out.pending() {
 		return true
 	}
 	w.logEnd(slot, c, endDone)
@@ -261,7 +261,7 @@ func (w *worker) cutTunnel(slot uint32, c *client, u *upstream, how proxy.Cut) {
 		if c.fromServer.between() {
 			w.closeFrameDown(slot, c)
 		}
-	case w.loop.Now()-c.waited > tunnelIdle && !c.out.pending() && !u.out.pending():
+	case w.loop.Now()-c.waited > tunnelIdle && !c.blocked() && !u.out.pending():
 		w.logEnd(slot, c, endCut)
 		w.detachAs(slot, c, false, true)
 		w.say(slot, c)
@@ -279,7 +279,7 @@ func (w *worker) closeFrameDown(slot uint32, c *client) bool {
 		return false
 	}
 	c.flags |= shut
-	if !c.out.pending() {
+	if !c.blocked() {
 		w.shutdown(slot, c)
 	}
 	return true

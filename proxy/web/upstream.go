@@ -46,6 +46,7 @@ const (
 	upLast                         // it carries no further request
 	upShut                         // tunnel: the door's side was ended
 	upEOF                          // tunnel: its end was read
+	upSlow                         // its answer is not spliced
 	upDeaf                         // it takes no more of the request
 	upChunked                      // the answer comes in chunks
 	upPlain                        // and goes on without, to a client of HTTP/1.0

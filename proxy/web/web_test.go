@@ -317,3 +317,45 @@ func TestALargeAnswerCostsLittleWhileItsClientDoesNotRead(t *testing.T) {
 type zeros struct{}
 
 func (zeros) Read(b []byte) (int, error) { clear(b); return len(b), nil }
+
+func TestAClientThatHalfClosesGetsItsAnswerAndOneThatLeavesEndsItsRequest(t *testing.T) {
+	left, answer := make(chan bool, 4), make(chan bool)
+	server := toy(t, func(c *net.TCPConn, r *bufio.Reader) {
+		h, err := head(r)
+		if err != nil {
+			return
+		}
+		if strings.HasPrefix(h, "GET /wait") {
+			_, err = r.ReadByte()
+			left <- err != nil
+			return
+		}
+		<-answer
+		io.WriteString(c, "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok")
+	})
+	d := openDoor(t, pools([]string{"blue", server}))
+	for name, leave := range map[string]func(c *conn){"closes": func(c *conn) { c.Close() }, "resets": func(c *conn) { _ = c.SetLinger(0); c.Close() }} {
+		c := d.dial()
+		c.send("GET /wait HTTP/1.1\r\nHost: h\r\n\r\n")
+		waitFor(t, "the request is under way", func() bool { return d.Current().Service("svc").Connections() == 1 })
+		leave(c)
+		if !<-left {
+			t.Errorf("%s: the server's connection did not end", name)
+		}
+		waitFor(t, "nothing is counted", func() bool { return d.Current().Service("svc").Connections() == 0 })
+	}
+	for _, late := range []bool{false, true} {
+		c := d.dial()
+		c.send(get)
+		c.CloseWrite()
+		if late { // it is asked whether it is there, and reads on
+			if h, err := head(c.r); err != nil || h != "HTTP/1.1 100 Continue\r\n\r\n" {
+				t.Fatalf("%q %v", h, err)
+			}
+		}
+		answer <- true
+		if got := c.tail(); !strings.HasPrefix(got, "HTTP/1.1 200 OK\r\n") || !strings.HasSuffix(got, "\r\n\r\nok") {
+			t.Errorf("got %q", got)
+		}
+	}
+}

@@ -39,7 +39,7 @@ func (w *worker) watch(slot uint32, c *client) bool {
 func (w *worker) rest(slot uint32, c *client) {
 	c.state, c.rev, c.tried, c.headLen, c.status, c.sent = reading, 0, 0, 0, 0, 0
 	c.target, c.sentAt, c.headAt = -1, 0, 0
-	c.flags &^= retried | portless | answered | counted | past | unknown
+	c.flags &^= retried | portless | answered | counted | past | unknown | parted | asked | openEnded
 	at := int64(0)
 	if svc := w.sw.Current().At(int(c.listener)); svc != nil && svc.Spec.Timeouts.Idle > 0 {
 		at = w.loop.Now() + int64(svc.Spec.Timeouts.Idle)
@@ -54,7 +54,7 @@ func (w *worker) Reload() {
 	w.takeBack(snap, true) // routes may have changed: what is being dialled for finds its service anew
 	w.sweep()
 	w.clients.All(func(slot uint32, c *client) bool {
-		if c.state == reading && !c.progress.Started() && !c.out.pending() {
+		if c.state == reading && !c.progress.Started() && !c.blocked() {
 			if svc := snap.At(int(c.listener)); svc == nil || svc.Spec.Mode != proxy.HTTP {
 				w.depart(slot, c)
 			} else {
@@ -78,7 +78,7 @@ func (w *worker) Leave() {
 
 // depart ends a client at rest, unless it has just asked for something: then it goes with the answer.
 func (w *worker) depart(slot uint32, c *client) {
-	if c.out.pending() || c.in.pending() {
+	if c.blocked() || c.in.pending() {
 		c.flags |= closing
 		return
 	}

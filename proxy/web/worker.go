@@ -67,6 +67,8 @@ type client struct {
 	status   uint16  // of the answer whose head was written; 0: none yet
 	sent     uint64  // bytes of the answer
 	drained  uint32  // lingering: bytes that were read and thrown away
+	pipe     loop.Pipe
+	piped    int32 // bytes in the pipe, to be written to the client after out
 	state    state
 	accepts  form // what a page of the door's is to look like
 	flags    flags
@@ -94,6 +96,9 @@ const (
 	webSocket                    // tunneling: the frames are followed
 	restarting                   // tunneling: a close frame was said, or will be between two frames
 	counted                      // logEnd has counted it
+	parted                       // carrying: the client has ended its side, and will be asked whether it is still there
+	asked                        // it was
+	openEnded                    // the answer ends with the connection
 	past                         // the request passes its service's maintenance
 	unknown                      // its client is to be made known
 	answered                     // carrying: the answer is complete, the request is not
@@ -108,6 +113,9 @@ type block struct {
 }
 
 func (b *block) pending() bool { return b.end > b.off }
+
+// blocked tells whether bytes wait because the client does not take them.
+func (c *client) blocked() bool { return c.out.pending() || c.piped > 0 }
 
 // worker is one loop's part of the plane. Everything in it belongs to the loop.
 type worker struct {
@@ -176,7 +184,7 @@ func (w *worker) clientEvent(t loop.Token, ev loop.Events) {
 		w.close(slot, c, true) // it was reset: nothing can be said to it any more
 		return
 	}
-	if ev&loop.Out != 0 && c.out.pending() {
+	if ev&loop.Out != 0 && c.blocked() {
 		if !w.flush(slot, c) {
 			return
 		}
