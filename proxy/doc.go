@@ -1,5 +1,5 @@
 // Package proxy is the switch: it decides which server a new connection gets, and moves that decision
-// elsewhere without a gap. It opens no socket and writes no file; the planes (proxy/stream) carry bytes,
+// elsewhere without a gap. It opens no socket and writes no file; the planes (proxy/stream, proxy/web) carry bytes,
 // config/journal remembers.
 //
 //	a connection:  plane accepts -> Claimer.Claim -> plane dials -> Claimer.Start -> plane relays -> Claimer.End

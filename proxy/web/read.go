@@ -6,12 +6,19 @@ import (
 	"github.com/turnout-proxy/turnout/proxy/web/h1"
 )
 
+// pipelined is how many requests of one client the door answers itself before others get their turn.
+const pipelined = 64
+
 // endless is the body of what is no request: nobody knows where it would end.
 var endless = h1.StartBody(h1.BodyUntilClose, 0, false, false)
 
 // read takes what a client has sent between two requests, until there is no more, or a request has begun.
 func (w *worker) read(slot uint32, c *client) {
-	for gen := w.clients.Gen(slot); w.clients.Check(slot, gen) && c.state == reading && !c.blocked(); {
+	for gen, n := w.clients.Gen(slot), 0; w.clients.Check(slot, gen) && c.state == reading && !c.blocked(); n++ {
+		if n == pipelined {
+			w.loop.Again(w.clientToken(slot))
+			return
+		}
 		buf, alive := w.gather(slot, c)
 		if !alive {
 			return
