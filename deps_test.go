@@ -32,7 +32,7 @@ var rooms = []struct {
 	{"proxy", "the core is pure: no socket, no file, no clock but the monotonic one, no other room", nil},
 	{"proxy/listen", "opens what a ListenSpec names", []string{"proxy"}},
 	{"proxy/loop", "the ground under the planes knows no service and no protocol", nil},
-	{"proxy/web", "a plane: carries what the switch decides, over the front's loops", []string{"proxy", "proxy/front", "proxy/loop", "proxy/web/h1"}},
+	{"proxy/web", "a plane: carries what the switch decides, over the front's loops", []string{"proxy", "proxy/front", "proxy/loop", "proxy/secure", "proxy/web/h1"}},
 	{"proxy/front", "owns loops and listeners for all planes, and so may know none of them", []string{"proxy", "proxy/certs", "proxy/listen", "proxy/loop", "proxy/secure"}},
 	{"proxy/certs", "reads files and talks to authorities, off the loops; it knows services by name and carries nothing", []string{"proxy"}},
 	{"proxy/certs/certstest", "makes certificates for tests, and needs no room for it", nil},

@@ -176,40 +176,50 @@ func (c *checker) groups(f *fileKeys) map[string][]string {
 func (c *checker) listeners(f *fileKeys, cfg *Config) {
 	type listener struct {
 		value[proxy.ListenSpec]
-		service *named[serviceKeys] // nil: the door's own
+		service  *named[serviceKeys] // nil: the door's own
+		redirect bool                // it leads to https
 	}
 	var all []listener
 	if f.admin.v.listen.written {
-		all = append(all, listener{f.admin.v.listen, nil})
+		all = append(all, listener{f.admin.v.listen, nil, false})
 	}
 	if socket, err := filepath.Abs(cfg.Admin.Socket); err == nil && !f.admin.v.socket.bad {
 		at := value[proxy.ListenSpec]{place: f.admin.v.socket.place, v: proxy.ListenSpec{Network: proxy.NetUnix, Address: socket}, raw: cfg.Admin.Socket}
 		at.path = "admin.socket"
-		all = append(all, listener{at, nil})
+		all = append(all, listener{at, nil, false})
 	}
 	for i := range f.services.v {
 		for _, l := range f.services.v[i].v.listen.v {
-			all = append(all, listener{l, &f.services.v[i]})
+			all = append(all, listener{l, &f.services.v[i], false})
+		}
+		for _, l := range f.services.v[i].v.tls.v.redirect.v {
+			all = append(all, listener{l, &f.services.v[i], true})
 		}
 	}
 	slices.SortStableFunc(all, func(a, b listener) int {
 		return cmp.Or(cmp.Compare(a.line, b.line), cmp.Compare(a.column, b.column))
 	})
-	taken, shared := newClaims(), map[string]*sharing{}
+	taken, shared, redirects := newClaims(), map[string]*sharing{}, map[string]bool{}
+	firsts := map[string]*named[serviceKeys]{}
 	for _, l := range all {
 		if l.bad {
 			continue
 		}
 		first, ok := taken.take(l.value)
 		http := l.service != nil && l.service.v.mode.v == proxy.HTTP
+		at := l.v.String()
 		if ok {
-			if http {
-				shared[l.v.String()] = newSharing(l.service)
+			if redirects[at] = l.redirect; http && !l.redirect {
+				shared[at], firsts[at] = newSharing(l.service), l.service
 			}
 			continue
 		}
-		if s := shared[l.v.String()]; s != nil && http && first.v == l.v && s.services[len(s.services)-1] != l.service.name {
+		if l.redirect && redirects[at] && first.v == l.v { // wherever a request is led, it is by its host
+			continue
+		}
+		if s := shared[at]; s != nil && http && !l.redirect && first.v == l.v && s.services[len(s.services)-1] != l.service.name {
 			c.share(s, l.service)
+			c.shareTLS(firsts[at], l.service, l.value)
 			continue
 		}
 		message := "already taken by " + first.path

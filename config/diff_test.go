@@ -45,6 +45,11 @@ services:
       acme: {directory: "https://ca.example.org/d", root: r.pem}
       alpn: [x, y]
       client_cert: {ca: c.pem}
+  site:
+    mode: http
+    listen: ":5"
+    pools: {p: ["10.0.0.1:1"]}
+    tls: {cert: a.pem, key: a.key, redirect_from: [":6", ":7"]}
 groups: {g: [node, gone], h: [last]}
 `
 
@@ -84,6 +89,11 @@ services:
       alpn: [y]
       client_cert: {mode: optional, ca: d.pem}
       handshake_timeout: 5s
+  site:
+    mode: http
+    listen: ":5"
+    pools: {p: ["10.0.0.1:1"]}
+    tls: {cert: a.pem, key: a.key, redirect_from: ":7"}
 groups: {g: [api, node], i: [api]}
 `
 
@@ -150,8 +160,9 @@ func TestDiff_SaysEachChangeInPlainWords(t *testing.T) {
 		"service safe: tls.client_cert.mode required → optional",
 		"service safe: tls.client_cert.ca c.pem → d.pem",
 		"service safe: tls.handshake_timeout 10s → 5s",
+		"service site: tls.redirect_from :6 removed",
 		"service gone removed (its listeners close, its connections drain)",
-		"services now in the order last, node, safe",
+		"services now in the order last, node, safe, site",
 		"group g: api added",
 		"group g: gone removed",
 		"group i added: api",

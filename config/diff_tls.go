@@ -27,6 +27,7 @@ func (d *diff) tls(old, next *proxy.TLSSpec) {
 	d.words("tls.acme.directory", old.ACME.Directory, next.ACME.Directory)
 	d.words("tls.acme.root", old.ACME.Root, next.ACME.Root)
 	d.set("tls.acme.challenges ", "", "", namesIn(old.ACME.Challenges, challengeName), namesIn(next.ACME.Challenges, challengeName))
+	d.set("tls.redirect_from ", "", "", listenNames(old.RedirectFrom), listenNames(next.RedirectFrom))
 	d.words("tls.min_version", versionName(old.MinVersion), versionName(next.MinVersion))
 	d.set("tls.alpn ", "", "", old.ALPN, next.ALPN)
 	d.words("tls.client_cert.mode", string(old.ClientCert.Mode), string(next.ClientCert.Mode))

@@ -2,6 +2,7 @@ package config
 
 import (
 	"crypto/tls"
+	"fmt"
 	"net/mail"
 	"net/url"
 	"regexp"
@@ -25,6 +26,7 @@ type clientTLSKeys struct {
 	alpn       value[[]value[string]]
 	clientCert value[clientCertKeys]
 	handshake  value[time.Duration]
+	redirect   value[[]value[proxy.ListenSpec]]
 }
 
 var clientTLSShape = keysOf(
@@ -50,6 +52,9 @@ var clientTLSShape = keysOf(
 	key("client_cert", "Whether clients must show a certificate.", clientCertShape, func(t *clientTLSKeys) *value[clientCertKeys] { return &t.clientCert }),
 	key("handshake_timeout", "A client whose handshake takes longer is closed.",
 		duration(time.Millisecond).or(10*time.Second), func(t *clientTLSKeys) *value[time.Duration] { return &t.handshake }),
+	key("redirect_from", "http: further addresses to listen on, without TLS; requests there are led to https.",
+		either(wantListen+", or a list of them", isText, converted(listenShape, oneListen), isList, listOf("a list of addresses", listenShape)),
+		func(t *clientTLSKeys) *value[[]value[proxy.ListenSpec]] { return &t.redirect }),
 )
 
 type certKeys struct{ cert, key value[string] }
@@ -152,16 +157,20 @@ func (c *checker) tls(k *value[clientTLSKeys], mode proxy.Mode) *proxy.TLSSpec {
 	if !k.written || k.bad {
 		return nil
 	}
-	if mode == proxy.HTTP {
-		c.refuse(k.place, "", "not built yet for mode http in this version of turnout; remove the key")
-		return nil
-	}
 	t := &k.v
 	spec := &proxy.TLSSpec{
 		Mode: t.mode.v, MinVersion: tls.VersionTLS12, ALPN: plain(t.alpn.v), Handshake: t.handshake.v,
 		ACME: proxy.ACMESpec{Hosts: plain(t.hosts.v), OnDemand: plain(t.onDemand.v), Email: t.email.v,
 			Directory: t.acme.v.directory.v, Root: t.acme.v.root.v, Challenges: plain(t.acme.v.challenges.v)},
-		ClientCert: proxy.ClientCertSpec{Mode: proxy.ClientCertOff},
+		ClientCert: proxy.ClientCertSpec{Mode: proxy.ClientCertOff}, RedirectFrom: plain(t.redirect.v),
+	}
+	switch {
+	case mode == proxy.HTTP && t.alpn.written:
+		c.refuse(t.alpn.place, "", "of no use in mode http, which offers what it speaks; remove the key")
+	case mode == proxy.HTTP:
+		spec.ALPN = []string{"http/1.1"}
+	case t.redirect.written:
+		c.refuse(t.redirect.place, "", "of no use in mode tcp; want mode: http in this service, or no such key")
 	}
 	if t.minVersion.v == "1.3" {
 		spec.MinVersion = tls.VersionTLS13
@@ -194,6 +203,18 @@ func (c *checker) tls(k *value[clientTLSKeys], mode proxy.Mode) *proxy.TLSSpec {
 		c.refuse(t.email.place, t.email.raw, "an e-mail address without hosts or on_demand: want the hosts to obtain certificates for")
 	}
 	return spec
+}
+
+// shareTLS refuses services on one listener whose clients would be met differently: who has shaken hands as a client of
+// the one can ask for the other.
+func (c *checker) shareTLS(first, next *named[serviceKeys], at value[proxy.ListenSpec]) {
+	a, b := &first.v.tls, &next.v.tls
+	switch {
+	case a.written != b.written:
+		c.refuse(at.place, at.raw, fmt.Sprintf("on one listener with %s, but only one of them has tls; want it in both, or other listeners", first.name))
+	case a.v.clientCert.v.mode.v != b.v.clientCert.v.mode.v || a.v.clientCert.v.ca.v != b.v.clientCert.v.ca.v || a.v.clientCert.written != b.v.clientCert.written || a.v.minVersion.v != b.v.minVersion.v:
+		c.refuse(at.place, at.raw, fmt.Sprintf("on one listener with %s, but with other tls.client_cert or tls.min_version: its clients could ask for this service, too; want other listeners", first.name))
+	}
 }
 
 func plain[T any](list []value[T]) (all []T) {

@@ -29,6 +29,7 @@ type index struct {
 	routes    []*routes            // listener slot → which request goes where; nil: all to the one service
 	slots     map[ListenSpec][]int // address → slots (a port 0 may be listed several times)
 	specs     []ListenSpec         // slot → address
+	plain     map[int]bool         // slots at which a service with TLS speaks none: TLSSpec.RedirectFrom
 	loops     int                  // how many loops count
 }
 
@@ -297,6 +298,18 @@ func (s *Snapshot) At(slot int) *Service {
 	return nil
 }
 
+// Sharers names the services that a listener slot leads to.
+func (s *Snapshot) Sharers(slot int) []string {
+	var names []string
+	for _, at := range s.index.sharers[slot] {
+		names = append(names, s.Services[at].Spec.Name)
+	}
+	return names
+}
+
+// Plain tells whether a listener slot of a service with TLS is for clients that speak none.
+func (s *Snapshot) Plain(slot int) bool { return s.index.plain[slot] }
+
 // Listeners calls f for each listener slot in use, and each service that it leads to.
 func (s *Snapshot) Listeners(f func(slot int, spec ListenSpec, svc *Service)) {
 	for slot, all := range s.index.sharers {
@@ -322,7 +335,7 @@ func (s *Snapshot) with(changed ...*Service) *Snapshot {
 // it has of servers, counters and listener slots is kept. It does not look at whether the change is wise.
 func build(spec *Spec, mem *Memory, old *Snapshot, loops int) *Snapshot {
 	s := &Snapshot{Revision: mem.Revision, Frozen: mem.Frozen, Groups: maps.Clone(spec.Groups)}
-	ix := &index{byName: make(map[string]int, len(spec.Services)), slots: map[ListenSpec][]int{}, loops: loops}
+	ix := &index{byName: make(map[string]int, len(spec.Services)), slots: map[ListenSpec][]int{}, plain: map[int]bool{}, loops: loops}
 	if old != nil {
 		ix.specs = slices.Clone(old.index.specs)
 		ix.listeners = make([]int, len(old.index.listeners))
@@ -346,13 +359,20 @@ func build(spec *Spec, mem *Memory, old *Snapshot, loops int) *Snapshot {
 		ix.byName[sp.Name] = i
 		s.Services = append(s.Services, svc)
 		taken := map[ListenSpec]int{}
-		for _, l := range sp.Listen {
+		listen := sp.Listen
+		if sp.TLS != nil {
+			listen = slices.Concat(listen, sp.TLS.RedirectFrom)
+		}
+		for k, l := range listen {
 			slot := ix.slot(old, l, sp.Name, taken)
 			if ix.listeners[slot] < 0 {
 				ix.listeners[slot] = i
 				ix.slots[l] = append(ix.slots[l], slot)
 			}
 			ix.sharers[slot] = append(ix.sharers[slot], i)
+			if k >= len(sp.Listen) {
+				ix.plain[slot] = true
+			}
 		}
 	}
 	ix.route(spec)

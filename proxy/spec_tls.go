@@ -19,6 +19,9 @@ type TLSSpec struct {
 	ALPN       []string
 	ClientCert ClientCertSpec
 	Handshake  time.Duration // the longest that one may take; default 10s
+
+	// RedirectFrom are further listeners of an http service: requests there are led to https.
+	RedirectFrom []ListenSpec
 }
 
 // CertSpec names the files of a certificate and its key, in PEM.

@@ -100,6 +100,19 @@ func (id *identity) certificate(hello *tls.ClientHelloInfo) (*tls.Certificate, e
 	return nil, err
 }
 
+// has tells whether there is, or may be, a certificate for the host.
+func (id *identity) has(host string) bool {
+	host = strings.ToLower(strings.TrimSuffix(host, "."))
+	f := id.files.Load()
+	if len(f.byName[host]) > 0 {
+		return true
+	}
+	if _, rest, ok := strings.Cut(host, "."); ok && len(f.byName["*."+rest]) > 0 {
+		return true
+	}
+	return slices.Contains(id.spec.ACME.Hosts, host) || allowed(id.spec.ACME.OnDemand, host)
+}
+
 // use puts files in force that were read.
 func (id *identity) use(f *files) {
 	id.mu.Lock()

@@ -64,6 +64,25 @@ func (m *Manager) Server(service string) *tls.Config {
 	return nil
 }
 
+// ServerFor is Server of the first of several services that has a certificate for the host; else of the first.
+func (m *Manager) ServerFor(services []string, host string) *tls.Config {
+	now := *m.byService.Load()
+	var first *tls.Config
+	for _, name := range services {
+		id := now[name]
+		if id == nil {
+			continue
+		}
+		if id.has(host) {
+			return id.config.Load()
+		}
+		if first == nil {
+			first = id.config.Load()
+		}
+	}
+	return first
+}
+
 // prepared is a change that all files are read for.
 type prepared struct {
 	m     *Manager

@@ -119,13 +119,29 @@ func (f *Front) Carry(mode proxy.Mode, p Plane) {
 // Lane is what TLS sessions on a loop are carried with, those of all planes alike.
 func (f *Front) Lane(l *loop.Loop) *secure.Lane { return f.lanes[l.ID()] }
 
-// TLS is what a new client of a service is to be shown; nil: nothing.
-func (f *Front) TLS(svc *proxy.Service) *tls.Config {
-	if f.certs == nil || svc.Spec.TLS == nil {
+// TLS is what a new client of a listener slot is to be shown, which names the host; nil: nothing.
+func (f *Front) TLS(slot int, host []byte) *tls.Config {
+	snap := f.sw.Current()
+	svc := snap.At(slot)
+	if f.certs == nil || svc == nil || svc.Spec.TLS == nil {
 		return nil
+	}
+	if all := snap.Sharers(slot); len(all) > 1 {
+		return f.certs.ServerFor(all, string(host))
 	}
 	return f.certs.Server(svc.Spec.Name)
 }
+
+// Challenge answers an authority that asks whether a host is ours; see certs.Manager.Challenge.
+func (f *Front) Challenge(host, path string) (body string, ok bool) {
+	if f.certs == nil {
+		return "", false
+	}
+	return f.certs.Challenge(host, path)
+}
+
+// ChallengePrefix begins the paths that Challenge is to be asked for.
+const ChallengePrefix = certs.ChallengePrefix
 
 // run starts the loops, once.
 func (f *Front) run() {

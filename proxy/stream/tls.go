@@ -37,7 +37,8 @@ func (w *worker) greeted(slot uint32, c *conn) {
 		w.insecure(slot, c)
 		return
 	}
-	if _, err := secure.ParseHello(buf[:n]); err == secure.ErrShort && n < len(buf) && !c.half[client].is(hup) {
+	hello, herr := secure.ParseHello(buf[:n])
+	if herr == secure.ErrShort && n < len(buf) && !c.half[client].is(hup) {
 		return // the rest comes with another event
 	}
 	svc := w.sw.Current().At(int(c.listener))
@@ -45,7 +46,7 @@ func (w *worker) greeted(slot uint32, c *conn) {
 		w.end(slot, c, endRefused)
 		return
 	}
-	config := w.plane.front.TLS(svc)
+	config := w.plane.front.TLS(int(c.listener), hello.ServerName)
 	if config == nil { // a reload has taken TLS away from the service since
 		w.insecure(slot, c)
 		return

@@ -15,6 +15,7 @@ import (
 	"go.uber.org/zap/zaptest"
 
 	"github.com/turnout-proxy/turnout/proxy"
+	"github.com/turnout-proxy/turnout/proxy/certs"
 	"github.com/turnout-proxy/turnout/proxy/front"
 	"github.com/turnout-proxy/turnout/proxy/web"
 )
@@ -48,14 +49,16 @@ func openDoor(t testing.TB, spec *proxy.Spec) *door {
 	if tt, ok := t.(*testing.T); ok {
 		log = zaptest.NewLogger(tt, zaptest.Level(zap.ErrorLevel))
 	}
+	keys := certs.New(certs.Options{Folder: t.TempDir(), Log: log})
 	var err error
-	if d.front, err = front.New(front.Options{Switch: d.Switch, Loops: testLoops, Log: log}); err != nil {
+	if d.front, err = front.New(front.Options{Switch: d.Switch, Loops: testLoops, Log: log, Certs: keys}); err != nil {
 		t.Fatal(err)
 	}
 	d.plane = web.New(web.Options{Switch: d.Switch, Front: d.front, Access: log})
 	t.Cleanup(func() {
 		d.nothingLeft()
 		d.front.Stop()
+		keys.Close()
 	})
 	if err := d.Start(d.front, "test"); err != nil {
 		t.Fatal(err)

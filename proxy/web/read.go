@@ -111,7 +111,11 @@ func (w *worker) begin(slot uint32, c *client, buf []byte, n int) {
 	if !c.info.KeepAlive || w.leaving {
 		c.flags |= closing
 	}
-	svc, alive := w.route(slot, c, w.sw.Current(), buf, n)
+	snap := w.sw.Current()
+	if c.flags&overTLS == 0 && w.plainly(slot, c, snap, buf, n) {
+		return
+	}
+	svc, alive := w.route(slot, c, snap, buf, n)
 	if !alive {
 		return
 	}

@@ -12,7 +12,10 @@ import (
 // connection that is broken.
 type Session interface {
 	Recv(b []byte) (n int, err syscall.Errno)
-	Send(b []byte) (n int, err syscall.Errno)
+	// Send takes of a and then b what it can; either may be empty.
+	Send(a, b []byte) (n int, err syscall.Errno)
+	// Event tells of an event at the descriptor, or of a Wake, before anything else is made of it.
+	Event(ev loop.Events)
 	// Shutdown ends what is sent to the client, after all that was sent before (close_notify).
 	Shutdown()
 	// Close ends the session. reset: in a way that the client cannot take for a regular end. A descriptor is
@@ -37,8 +40,9 @@ type Ref struct {
 
 // Adopt takes a client into the plane. It must be called on the loop of that number (loop.Post); the client is read from
 // at once. Another goroutine tells of news by Wake.
-func (p *Plane) Adopt(loopID int, s Stranger) Ref {
-	w := p.workers[loopID]
+func (p *Plane) Adopt(loopID int, s Stranger) Ref { return p.workers[loopID].adopt(s) }
+
+func (w *worker) adopt(s Stranger) Ref {
 	slot, c := w.admitClient(s.Listener, s.FD, s.Peer)
 	w.sessions[slot] = s.Session
 	c.flags |= inSession
@@ -72,19 +76,7 @@ func (w *worker) sendv(slot uint32, c *client, a, b []byte) (int, syscall.Errno)
 	if c.flags&inSession == 0 {
 		return sendv(int(c.fd), a, b)
 	}
-	s := w.sessions[slot]
-	n := 0
-	if len(a) > 0 {
-		var err syscall.Errno
-		if n, err = s.Send(a); err != 0 || n < len(a) || len(b) == 0 {
-			return n, err
-		}
-	}
-	m, err := s.Send(b)
-	if err != 0 && n > 0 { // the next call will say so again
-		return n, 0
-	}
-	return n + m, err
+	return w.sessions[slot].Send(a, b)
 }
 
 func sendv(fd int, a, b []byte) (int, syscall.Errno) {

@@ -9,6 +9,10 @@ import (
 
 // Welcome implements front.Worker.
 func (w *worker) Welcome(listener uint32, fd int, peer loop.Addr) {
+	if svc := w.sw.Current().At(int(listener)); svc != nil && svc.Spec.TLS != nil && !w.sw.Current().Plain(int(listener)) {
+		w.greet(listener, fd, peer, svc)
+		return
+	}
 	slot, c := w.admitClient(listener, fd, peer)
 	if w.watch(slot, c) {
 		w.rest(slot, c)
@@ -92,10 +96,14 @@ func (w *worker) depart(slot uint32, c *client) {
 }
 
 // Len implements front.Worker.
-func (w *worker) Len() int { return w.clients.Len() }
+func (w *worker) Len() int { return w.clients.Len() + w.guests.Len() }
 
 // End implements front.Worker.
 func (w *worker) End() {
+	w.guests.All(func(slot uint32, g *guest) bool {
+		w.dismiss(slot, g)
+		return true
+	})
 	w.clients.All(func(slot uint32, c *client) bool {
 		if c.state == tunneling {
 			w.cutTunnel(slot, c, w.upstreams.Get(c.up), proxy.CutIdle)

@@ -4,6 +4,7 @@ import (
 	"github.com/turnout-proxy/turnout/proxy"
 	"github.com/turnout-proxy/turnout/proxy/front"
 	"github.com/turnout-proxy/turnout/proxy/loop"
+	"github.com/turnout-proxy/turnout/proxy/secure"
 	"github.com/turnout-proxy/turnout/proxy/web/h1"
 )
 
@@ -133,7 +134,13 @@ type worker struct {
 	queueOf   map[*proxy.Live]int32
 	dials     uint32 // list of upstreams that are being dialled
 	sessions  map[uint32]Session
-	leaving   bool // the door takes no more clients
+	lane      *secure.Lane
+
+	guests      loop.Slab[guest]
+	guestTimers *loop.Wheel
+	handshakes  map[uint32]*secure.Handshake // of guests
+
+	leaving bool // the door takes no more clients
 
 	reply    []byte // what servers say is read into
 	scratch  []byte // heads and chunks are written in; len 0
@@ -149,11 +156,14 @@ type worker struct {
 func newWorker(p *Plane, l *loop.Loop) *worker {
 	w := &worker{plane: p, loop: l, sw: p.sw, claims: p.sw.Claimer(l.ID()), dials: none,
 		targetOf: map[*proxy.Server]int32{}, queueOf: map[*proxy.Live]int32{}, sessions: map[uint32]Session{},
+		lane: p.front.Lane(l), handshakes: map[uint32]*secure.Handshake{},
 		reply: make([]byte, replySize), scratch: make([]byte, 0, scratchSize),
 		request: h1.NewRequest(h1.Limits{}), response: h1.NewResponse(h1.Limits{}), trailer: h1.NewTrailer(h1.Limits{}),
 		ids: newIDs()}
 	w.timers = l.NewWheel(w.timer)
 	w.uptimers = l.NewWheel(w.upstreamTimer)
+	w.guestTimers = l.NewWheel(func(slot uint32) { w.insecure(slot, w.guests.Get(slot)) })
+	l.Handle(kindGuest, w.guestEvent)
 	l.Handle(kindClient, w.clientEvent)
 	l.Handle(kindUpstream, w.upstreamEvent)
 	return w
@@ -174,6 +184,9 @@ func (w *worker) clientEvent(t loop.Token, ev loop.Events) {
 		return // ended earlier in this batch
 	}
 	c := w.clients.Get(slot)
+	if c.flags&inSession != 0 {
+		w.sessions[slot].Event(ev)
+	}
 	if ev&(loop.In|loop.RDHUP|loop.Hup|loop.Err) != 0 {
 		c.flags |= readable
 		if ev&(loop.RDHUP|loop.Hup|loop.Err) != 0 {

@@ -84,3 +84,6 @@ func (r *Request) AppendHost(dst, buf []byte) []byte {
 	}
 	return dst
 }
+
+// PathQuery is the target's path and query, as they came; empty for "/" in absolute form.
+func (r *Request) PathQuery(buf []byte) []byte { return r.rest.In(buf) }

@@ -1,0 +1,251 @@
+package web
+
+import (
+	"syscall"
+
+	"github.com/turnout-proxy/turnout/proxy"
+	"github.com/turnout-proxy/turnout/proxy/front"
+	"github.com/turnout-proxy/turnout/proxy/loop"
+	"github.com/turnout-proxy/turnout/proxy/secure"
+)
+
+// kindGuest is the kind of a guest's tokens.
+const kindGuest = front.FirstKind + 61
+
+// guest is a client whose TLS handshake is not over. Until its greeting (ClientHello) is whole it costs no more than
+// any client that is silent; then a goroutine has its descriptor (handshake is not nil) until the handshake has ended.
+type guest struct {
+	fd       int32
+	listener int32
+	peer     loop.Addr
+	hup      bool
+}
+
+// greet awaits a client's greeting.
+func (w *worker) greet(listener uint32, fd int, peer loop.Addr, svc *proxy.Service) {
+	slot, g := w.guests.Alloc()
+	g.fd, g.listener, g.peer = int32(fd), int32(listener), peer
+	if w.loop.Add(fd, loop.MakeToken(kindGuest, w.guests.Gen(slot), slot, 0)) != nil {
+		w.plane.front.Starvation("epoll", syscall.ENOMEM)
+		loop.Close(fd)
+		w.guests.Free(slot)
+		return
+	}
+	w.guestTimers.Set(slot, w.loop.Now()+int64(svc.Spec.TLS.Handshake)) // the first event reads the greeting
+}
+
+// guestEvent is where each event of a guest comes in.
+func (w *worker) guestEvent(t loop.Token, ev loop.Events) {
+	slot := t.Slot()
+	if !w.guests.Check(slot, t.Gen()) {
+		return
+	}
+	g := w.guests.Get(slot)
+	g.hup = g.hup || ev&(loop.RDHUP|loop.Hup|loop.Err) != 0
+	if h := w.handshakes[slot]; h != nil {
+		h.Wake()
+		return
+	}
+	w.greeted(slot, g)
+}
+
+// greeted looks at what a guest has sent so far, and begins the handshake when the greeting is whole, or cannot become
+// one: then crypto/tls finds the right words for it.
+func (w *worker) greeted(slot uint32, g *guest) {
+	buf := w.loop.Buffer()[:secure.MaxHello]
+	n, err := loop.Peek(int(g.fd), buf)
+	switch {
+	case err == syscall.EAGAIN:
+		return
+	case err != 0 || n == 0:
+		w.insecure(slot, g)
+		return
+	}
+	hello, herr := secure.ParseHello(buf[:n])
+	if herr == secure.ErrShort && n < len(buf) && !g.hup {
+		return // the rest comes with another event
+	}
+	svc := w.sw.Current().At(int(g.listener))
+	if svc == nil || svc.Spec.Mode != proxy.HTTP {
+		w.insecure(slot, g)
+		return
+	}
+	config := w.plane.front.TLS(int(g.listener), hello.ServerName)
+	if config == nil { // a reload has taken TLS away from the service since
+		w.insecure(slot, g)
+		return
+	}
+	gen, fd := w.guests.Gen(slot), int(g.fd)
+	w.handshakes[slot] = w.lane.Begin(fd, config, func(s *secure.Session, err error) { w.secured(slot, gen, fd, s, err) })
+}
+
+// secured is the end of a handshake: the guest becomes a client.
+func (w *worker) secured(slot, gen uint32, fd int, s *secure.Session, err error) {
+	if !w.guests.Check(slot, gen) { // given up meanwhile
+		loop.Close(fd)
+		return
+	}
+	g := *w.guests.Get(slot)
+	delete(w.handshakes, slot)
+	if err != nil {
+		w.insecure(slot, w.guests.Get(slot))
+		return
+	}
+	w.guestTimers.Cancel(slot)
+	w.guests.Free(slot)
+	if svc := w.sw.Current().At(int(g.listener)); svc != nil {
+		w.claims.Secured(svc)
+	}
+	_ = w.loop.Del(fd) // it is registered anew, as a client's
+	w.adopt(Stranger{Session: &tlsSession{lane: w.lane, loop: w.loop, session: s, fd: fd, ended: g.hup}, Listener: uint32(g.listener), FD: fd, Peer: g.peer, HTTPS: true})
+}
+
+// insecure ends a guest: it sent something else, no handshake was agreed upon, or it took too long.
+func (w *worker) insecure(slot uint32, g *guest) {
+	if svc := w.sw.Current().At(int(g.listener)); svc != nil {
+		w.claims.Insecure(svc)
+	}
+	w.dismiss(slot, g)
+}
+
+// dismiss ends a guest. A handshake that goes on has its descriptor, so secured closes that.
+func (w *worker) dismiss(slot uint32, g *guest) {
+	w.guestTimers.Cancel(slot)
+	if h := w.handshakes[slot]; h != nil {
+		h.Abort()
+		delete(w.handshakes, slot)
+	} else {
+		loop.Close(int(g.fd))
+	}
+	w.guests.Free(slot)
+}
+
+// tlsSession carries a client's bytes over TLS.
+type tlsSession struct {
+	lane    *secure.Lane
+	loop    *loop.Loop
+	session *secure.Session
+	fd      int
+	rest    block // encrypted, and not sent yet
+	ended   bool  // the peer's end was told by an event
+	shut    bool  // Shutdown was called
+	said    bool  // and the end was said
+}
+
+// Event implements Session.
+func (t *tlsSession) Event(ev loop.Events) {
+	if ev&(loop.In|loop.RDHUP|loop.Hup|loop.Err) != 0 {
+		t.ended = t.ended || ev&(loop.RDHUP|loop.Hup|loop.Err) != 0
+		t.session.Readable(t.ended)
+	}
+	if ev&loop.Out != 0 {
+		_ = t.flush() // who writes next hears of an error
+	}
+}
+
+// Recv implements Session.
+func (t *tlsSession) Recv(b []byte) (int, syscall.Errno) {
+	n, reply, err := t.lane.Read(t.session, b)
+	if len(reply) > 0 && !t.queue(reply) {
+		return 0, syscall.EPROTO
+	}
+	return n, err
+}
+
+// queue sends what TLS itself has to say, after what waits. False: the peer asks for such words and does not read them.
+func (t *tlsSession) queue(reply []byte) bool {
+	if !t.rest.pending() {
+		n, err := loop.Send(t.fd, reply)
+		if err != 0 && err != syscall.EAGAIN {
+			return true // what is read next tells
+		}
+		t.keep(reply[n:])
+		return true
+	}
+	block := t.loop.Bytes(t.rest.buf)
+	if int(t.rest.end)+len(reply) > len(block) {
+		return false
+	}
+	t.rest.end += int32(copy(block[t.rest.end:], reply))
+	return true
+}
+
+// Send implements Session.
+func (t *tlsSession) Send(a, b []byte) (n int, err syscall.Errno) {
+	for len(a)+len(b) > 0 {
+		if err := t.flush(); err != 0 {
+			return n, err
+		}
+		if t.rest.pending() {
+			if n == 0 {
+				return 0, syscall.EAGAIN
+			}
+			return n, 0
+		}
+		x := a[:min(len(a), secure.MaxPlain)]
+		y := b[:min(len(b), secure.MaxPlain-len(x))]
+		rest, err := t.lane.Write(t.session, x, y)
+		if err != 0 {
+			return n, err
+		}
+		t.keep(rest)
+		n += len(x) + len(y)
+		a, b = a[len(x):], b[len(y):]
+	}
+	return n, 0
+}
+
+func (t *tlsSession) keep(rest []byte) {
+	if len(rest) > 0 {
+		t.rest.buf = t.loop.GetBuf(len(rest))
+		t.rest.off, t.rest.end = 0, int32(copy(t.loop.Bytes(t.rest.buf), rest))
+	}
+}
+
+// flush sends what waits, as far as the socket takes it, and the end after it.
+func (t *tlsSession) flush() syscall.Errno {
+	if t.rest.pending() {
+		n, err := loop.Send(t.fd, t.loop.Bytes(t.rest.buf)[t.rest.off:t.rest.end])
+		switch {
+		case err == syscall.EAGAIN:
+			return 0
+		case err != 0:
+			return err
+		}
+		if t.rest.off += int32(n); t.rest.pending() {
+			return 0
+		}
+		t.drop()
+	}
+	if !t.shut {
+		return 0
+	}
+	if !t.said {
+		t.said = true
+		rest, _ := t.lane.CloseWrite(t.session)
+		t.keep(rest)
+	}
+	if !t.rest.pending() {
+		_ = loop.Shutdown(t.fd, loop.ShutWrite)
+	}
+	return 0
+}
+
+func (t *tlsSession) drop() {
+	t.loop.PutBuf(t.rest.buf)
+	t.rest = block{}
+}
+
+// Shutdown implements Session.
+func (t *tlsSession) Shutdown() {
+	t.shut = true
+	_ = t.flush()
+}
+
+// Close implements Session.
+func (t *tlsSession) Close(reset bool) {
+	if !reset && !t.said && !t.rest.pending() {
+		_, _ = t.lane.CloseWrite(t.session)
+	}
+	t.drop()
+}

@@ -1,0 +1,234 @@
+package web_test
+
+import (
+	"bytes"
+	"crypto/sha256"
+	"crypto/tls"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/turnout-proxy/turnout/proxy"
+	"github.com/turnout-proxy/turnout/proxy/certs/certstest"
+)
+
+// secured makes the one service of a spec speak TLS, with a further listener that leads to it.
+func secured(t testing.TB, spec *proxy.Spec) (*proxy.Spec, *tls.Config) {
+	t.Helper()
+	ca := certstest.New(t)
+	cert, key := ca.Pair(t.TempDir(), "door", "door.test")
+	spec.Services[0].TLS = &proxy.TLSSpec{Mode: proxy.Terminate, MinVersion: tls.VersionTLS12, Handshake: 20 * time.Second, Certs: []proxy.CertSpec{{Cert: cert, Key: key}},
+		ALPN: []string{"http/1.1"}, RedirectFrom: []proxy.ListenSpec{{Network: proxy.NetTCP, Address: "127.0.0.1:0"}}}
+	return spec, ca.Client("door.test")
+}
+
+// https is a client that dials the door whatever the host is.
+func (d *door) https(config *tls.Config) *http.Client {
+	tr := &http.Transport{TLSClientConfig: config, Dial: func(string, string) (net.Conn, error) { return net.Dial("tcp", d.addr("svc")) }, ForceAttemptHTTP2: len(config.NextProtos) > 0, MaxIdleConnsPerHost: 100}
+	d.t.Cleanup(tr.CloseIdleConnections)
+	return &http.Client{Transport: tr, Timeout: 30 * time.Second, CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}
+}
+
+// digester answers with the digest of the body, the scheme that it was told, and as many bytes as are asked for.
+func digester(t testing.TB, name string) string {
+	t.Helper()
+	s := httptest.NewServer(http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
+		h := sha256.New()
+		_, _ = io.Copy(h, r.Body)
+		rw.Header().Set("X-Digest", hex.EncodeToString(h.Sum(nil)))
+		rw.Header().Set("X-Proto", r.Header.Get("X-Forwarded-Proto"))
+		rw.Header().Set("X-Name", name)
+		var n int
+		_, _ = fmt.Sscan(r.URL.Query().Get("n"), &n)
+		_, _ = rw.Write(bytes.Repeat([]byte("x"), n))
+	}))
+	t.Cleanup(s.Close)
+	return strings.TrimPrefix(s.URL, "http://")
+}
+
+func TestHTTPS_CarriesRequestsAndAnswersOfAllSizes(t *testing.T) {
+	for _, version := range []uint16{tls.VersionTLS12, tls.VersionTLS13} {
+		spec, config := secured(t, pools([]string{"p", digester(t, "s")}))
+		d := openDoor(t, spec)
+		config.MaxVersion = version
+		c := d.https(config)
+		for _, size := range []int{0, 1, 1000, 16 << 10, 100_000, 3 << 20} {
+			body := make([]byte, size)
+			for i := range body {
+				body[i] = byte(rand.Uint32())
+			}
+			for _, chunked := range []bool{false, true} {
+				var r io.Reader = bytes.NewReader(body)
+				if chunked {
+					r = io.MultiReader(r)
+				}
+				res, err := c.Post(fmt.Sprintf("https://door.test/?n=%d", size), "text/plain", r)
+				if err != nil {
+					t.Fatal(err)
+				}
+				got, err := io.ReadAll(res.Body)
+				want := sha256.Sum256(body)
+				if err != nil || len(got) != size || res.Header.Get("X-Digest") != hex.EncodeToString(want[:]) || res.Header.Get("X-Proto") != "https" {
+					t.Errorf("%d bytes, chunked %v: got %d, %v, %v", size, chunked, len(got), err, res.Header)
+				}
+				_ = res.Body.Close()
+			}
+		}
+		if n := d.Current().Service("svc").Counts(); n.Secured != 1 {
+			t.Errorf("%d handshakes for one connection", n.Secured)
+		}
+	}
+}
+
+func TestHTTPS_AnAnswerCutShortIsNeverMadeToLookWhole(t *testing.T) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = l.Close() })
+	go func() { // ends with the test
+		for {
+			c, err := l.Accept()
+			if err != nil {
+				return
+			}
+			_, _ = c.Read(make([]byte, 4096))
+			_, _ = io.WriteString(c, "HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\nhalf")
+			_ = c.Close()
+		}
+	}()
+	spec, config := secured(t, pools([]string{"p", l.Addr().String()}))
+	d := openDoor(t, spec)
+	c, err := tls.Dial("tcp", d.addr("svc"), config)
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, _ = io.WriteString(c, get)
+	all, err := io.ReadAll(c)
+	if err == nil { // close_notify would say: that was all
+		t.Errorf("got %q and an orderly end", all)
+	}
+}
+
+func TestHTTPS_SwapsUnderLoadLoseNothing(t *testing.T) {
+	spec, config := secured(t, pools([]string{"blue", digester(t, "blue")}, []string{"green", digester(t, "green")}))
+	d := openDoor(t, spec)
+	config.ClientSessionCache = tls.NewLRUClientSessionCache(8)
+	var active atomic.Pointer[string]
+	said := "blue"
+	active.Store(&said)
+	var done, failed, late atomic.Int64
+	stop := make(chan struct{})
+	var wg sync.WaitGroup
+	for i := range 6 {
+		wg.Go(func() {
+			c := d.https(config)
+			c.Transport.(*http.Transport).DisableKeepAlives = i%3 == 0
+			for {
+				select {
+				case <-stop:
+					return
+				default:
+				}
+				before := active.Load()
+				res, err := c.Post("https://door.test/?n=100", "text/plain", strings.NewReader("hello"))
+				if err != nil {
+					failed.Add(1)
+					t.Log(err)
+					continue
+				}
+				if side := res.Header.Get("X-Name"); before != nil && active.Load() == before && side != *before {
+					late.Add(1)
+				}
+				if n, err := io.Copy(io.Discard, res.Body); err != nil || n != 100 || res.StatusCode != 200 {
+					failed.Add(1)
+				}
+				_ = res.Body.Close()
+				done.Add(1)
+			}
+		})
+	}
+	for i := range 20 {
+		waitFor(t, "requests between two swaps", func() bool { return done.Load() >= int64(10*i) })
+		to := []string{"green", "blue"}[i%2]
+		active.Store(nil)
+		d.swap(to)
+		active.Store(&to)
+	}
+	close(stop)
+	wg.Wait()
+	if failed.Load() != 0 || late.Load() != 0 {
+		t.Errorf("of %d: %d failed, %d late", done.Load(), failed.Load(), late.Load())
+	}
+}
+
+func TestHTTPS_WhatIsNoHandshakeCostsOnlyItself(t *testing.T) {
+	spec, config := secured(t, pools([]string{"p", digester(t, "s")}))
+	spec.Services[0].TLS.Handshake = 300 * time.Millisecond
+	d := openDoor(t, spec)
+	for i, text := range []string{"", get, "\x16\x03\x01\x01\x00\x01\x00\x00"} {
+		c := d.dial()
+		c.send(text)
+		if _, err := io.Copy(io.Discard, c); err != nil && !errors.Is(err, syscall.ECONNRESET) {
+			t.Errorf("%q: got %v", text, err)
+		}
+		waitFor(t, "it to be counted", func() bool { return d.Current().Service("svc").Counts().Insecure == uint64(i+1) })
+	}
+	waitFor(t, "all to be gone", func() bool { return d.front.Connections() == 0 })
+	_ = config
+}
+
+// plainAddr is the listener that leads to https.
+func (d *door) plainAddr() string {
+	addr := ""
+	d.Current().Listeners(func(slot int, _ proxy.ListenSpec, _ *proxy.Service) {
+		if d.Current().Plain(slot) {
+			addr = d.front.Addr(slot)
+		}
+	})
+	return addr
+}
+
+func TestHTTPS_RedirectFromLeadsToTheSameURL(t *testing.T) {
+	spec, config := secured(t, pools([]string{"p", digester(t, "s")}))
+	spec.Services[0].Listen[0].Address = "127.0.0.1:0"
+	d := openDoor(t, spec)
+	port := ":0" // as the file says; an operator writes the real one
+	for _, c := range []struct{ request, status, location string }{
+		{"GET /a/b?c=d HTTP/1.1\r\nHost: Door.Test:80\r\n\r\n", "HTTP/1.1 301 Moved Permanently", "https://door.test" + port + "/a/b?c=d"},
+		{"HEAD / HTTP/1.1\r\nHost: door.test\r\n\r\n", "HTTP/1.1 301 Moved Permanently", "https://door.test" + port + "/"},
+		{"POST /x HTTP/1.1\r\nHost: door.test\r\nContent-Length: 3\r\n\r\nabc", "HTTP/1.1 308 Permanent Redirect", "https://door.test" + port + "/x"},
+		{"GET http://other.test?q HTTP/1.1\r\nHost: door.test\r\n\r\n", "HTTP/1.1 301 Moved Permanently", "https://other.test" + port + "/?q"},
+		{"OPTIONS * HTTP/1.1\r\nHost: door.test\r\n\r\n", "HTTP/1.1 308 Permanent Redirect", "https://door.test" + port + "/"},
+		{"GET / HTTP/1.0\r\n\r\n", "HTTP/1.1 400 Bad Request", ""},
+		{"GET /.well-known/acme-challenge/x HTTP/1.1\r\nHost: door.test\r\n\r\n", "HTTP/1.1 301 Moved Permanently", "https://door.test" + port + "/.well-known/acme-challenge/x"},
+	} {
+		raw, err := net.Dial("tcp", d.plainAddr())
+		if err != nil {
+			t.Fatal(err)
+		}
+		_ = raw.SetDeadline(time.Now().Add(20 * time.Second))
+		_, _ = io.WriteString(raw, c.request)
+		_ = raw.(*net.TCPConn).CloseWrite()
+		all, _ := io.ReadAll(raw)
+		status, rest, _ := strings.Cut(string(all), "\r\n")
+		_, rest, _ = strings.Cut(rest, "Location: ")
+		location, _, _ := strings.Cut(rest, "\r\n")
+		if status != c.status || location != c.location {
+			t.Errorf("%q: got %q, %q", c.request, status, location)
+		}
+		_ = raw.Close()
+	}
+	_ = config
+}
