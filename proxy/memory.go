@@ -145,11 +145,29 @@ func (m *Memory) apply(r *Record) {
 	}
 }
 
+// sooner is a deadline that a clock which was set back, while no door was there, does not put off: what is left is never
+// more than what was asked for. The door that runs counts on the monotonic clock, which nobody sets.
+func sooner(now, since, until time.Time) time.Time {
+	if asked := until.Sub(since); !until.IsZero() && until.Sub(now) > asked {
+		return now.Add(asked)
+	}
+	return until
+}
+
 // expire drops holds, maintenances and splits whose deadline has passed while no door was there to end them. It returns
 // the services that had one; together they make one more revision.
 func (m *Memory) expire(now time.Time) []string {
 	var ended []string
 	for name, s := range m.Services {
+		if h := s.Hold; h != nil {
+			h.Until = sooner(now, h.Since, h.Until)
+		}
+		if mt := s.Maintenance; mt != nil {
+			mt.Until = sooner(now, mt.Since, mt.Until)
+		}
+		if sp := s.Split; sp != nil {
+			sp.Until = sooner(now, sp.Since, sp.Until)
+		}
 		hold := s.Hold != nil && !s.Hold.Until.After(now)
 		maintenance := s.Maintenance != nil && !s.Maintenance.Until.IsZero() && !s.Maintenance.Until.After(now)
 		if hold {

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"runtime"
 	"slices"
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -314,6 +315,43 @@ func TestProof_StoredIsNeverBehindTheFirstStart(t *testing.T) {
 		}
 		if p.FirstStartNew.IsZero() != (tt.firstNew == 0) || tt.firstNew != 0 && p.FirstStartNew.Before(p.At) {
 			t.Errorf("%+v: first start on new %v, swapped %v", tt, p.FirstStartNew, p.At)
+		}
+	}
+}
+
+// P8 on a machine whose clock is wrong: it is set back a week while the door is down in a hold of a minute.
+func TestClock_SetBackWhileNoDoorWasThereDoesNotPutOffADeadline(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
+		later := time.Now().Add(7 * 24 * time.Hour) // that is what the clock said
+		memory := &proxy.Memory{Services: map[string]*proxy.ServiceMemory{"web": {
+			Active:      "blue",
+			Hold:        &proxy.Hold{Since: later, Until: later.Add(time.Minute), Wait: time.Second},
+			Maintenance: &proxy.Maintenance{Since: later, Until: later.Add(2 * time.Minute)},
+		}}}
+		sw := doorOn(t, newPlane(1), &journal{}, two(t, "web"), memory)
+		if svc := sw.Current().Service("web"); svc.Hold == nil || svc.Maintenance == nil {
+			t.Fatal("the hold or the maintenance is not there after the restart")
+		}
+		time.Sleep(time.Minute + time.Second)
+		if svc := sw.Current().Service("web"); svc.Hold != nil || svc.Maintenance == nil {
+			t.Errorf("a minute later: hold %+v, maintenance %+v", svc.Hold, svc.Maintenance)
+		}
+		time.Sleep(time.Minute)
+		if svc := sw.Current().Service("web"); svc.Maintenance != nil {
+			t.Errorf("two minutes later: maintenance %+v", svc.Maintenance)
+		}
+	})
+}
+
+// The same while the door runs: its deadlines and proofs carry the monotonic clock, which nobody sets.
+func TestClock_DeadlinesOfARunningDoorAreMonotonic(t *testing.T) {
+	sw := doorOn(t, newPlane(1), &journal{}, two(t, "web"), &proxy.Memory{})
+	must(t, sw, proxy.Change{Verb: proxy.VerbHold, Target: "web", For: time.Hour})
+	must(t, sw, proxy.Change{Verb: proxy.VerbMaintenance, Target: "web", On: true, For: time.Hour})
+	svc := sw.Current().Service("web")
+	for _, until := range []time.Time{svc.Hold.Until, svc.Maintenance.Until} {
+		if !strings.Contains(until.String(), " m=") {
+			t.Errorf("%s has no monotonic part: a clock that jumps would move this deadline", until)
 		}
 	}
 }
