@@ -38,8 +38,13 @@ type door struct {
 	t     testing.TB
 }
 
-// openDoor's end checks that nothing was left lent.
 func openDoor(t testing.TB, spec *proxy.Spec) *door {
+	t.Helper()
+	return openDoorWith(t, spec, zap.NewNop())
+}
+
+// openDoorWith is openDoor with an access log. Its end checks that nothing was left lent.
+func openDoorWith(t testing.TB, spec *proxy.Spec, access *zap.Logger) *door {
 	t.Helper()
 	d := &door{t: t}
 	d.Switch = proxy.New(spec, &proxy.Memory{}, proxy.Options{Loops: testLoops, Journal: &memory{}, Probe: func(ctx context.Context, s *proxy.Server) error {
@@ -54,7 +59,7 @@ func openDoor(t testing.TB, spec *proxy.Spec) *door {
 	if d.front, err = front.New(front.Options{Switch: d.Switch, Loops: testLoops, Log: log, Certs: keys}); err != nil {
 		t.Fatal(err)
 	}
-	d.plane = web.New(web.Options{Switch: d.Switch, Front: d.front, Access: log})
+	d.plane = web.New(web.Options{Switch: d.Switch, Front: d.front, Access: access})
 	t.Cleanup(func() {
 		d.nothingLeft()
 		d.front.Stop()

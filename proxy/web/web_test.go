@@ -53,7 +53,7 @@ func TestSwapsUnderLoadLoseNothingAndNothingComesLate(t *testing.T) {
 	var stop atomic.Bool
 	var n, failed atomic.Int64
 	var wg sync.WaitGroup
-	for k := range 16 {
+	for k := range 8 {
 		wg.Go(func() {
 			client := &http.Client{Transport: &http.Transport{DisableKeepAlives: k%4 == 0}}
 			defer client.CloseIdleConnections()
@@ -63,7 +63,7 @@ func TestSwapsUnderLoadLoseNothingAndNothingComesLate(t *testing.T) {
 				id := fmt.Sprint(n.Add(1))
 				method, b := "GET", []byte(nil)
 				if k%4 < 2 {
-					method, b = "POST", body[:1+len(id)*5000]
+					method, b = "POST", body[:1+len(id)*3000]
 				}
 				var reader io.Reader = bytes.NewReader(b)
 				if k%2 == 0 {
@@ -89,14 +89,14 @@ func TestSwapsUnderLoadLoseNothingAndNothingComesLate(t *testing.T) {
 	}
 	sides := []string{"blue", "green"}
 	old := 0
-	for range 60 {
+	for range 20 {
 		before := n.Load()
-		waitFor(t, "some requests", func() bool { return n.Load() > before+20 || failed.Load() > 0 })
+		waitFor(t, "some requests", func() bool { return n.Load() > before+10 || failed.Load() > 0 })
 		d.swap(sides[1-old])
 		answered := proxy.Clock()
 		last := n.Load()
-		waitFor(t, "some requests", func() bool { return n.Load() > last+20 || failed.Load() > 0 })
-		for id := last + 1; id <= last+20; id++ {
+		waitFor(t, "some requests", func() bool { return n.Load() > last+10 || failed.Load() > 0 })
+		for id := last + 1; id <= last+10; id++ {
 			// Begun after the answer: must not be on the old side.
 			if at, ok := stamps[old].Load(fmt.Sprint(id)); ok && at.(int64) > answered {
 				t.Errorf("request %d began after the swap to %s was answered and came to %s", id, sides[1-old], sides[old])
