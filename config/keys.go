@@ -215,7 +215,7 @@ var timeoutShape = keysOf(
 		duration(time.Millisecond).or(3*time.Second), func(t *timeoutKeys) *value[time.Duration] { return &t.connect }),
 	key("idle", "A connection without a byte either way for so long is closed (http: between two requests); 0: never.",
 		durationOrNever().or(time.Hour), func(t *timeoutKeys) *value[time.Duration] { return &t.idle }),
-	key("request_header", "http: from a request's first byte to the end of its head; then 408.",
+	key("request_header", "http: from a request's first byte to the end of its head; then 408. Also from a connection to its first request; then it is closed.",
 		duration(time.Millisecond).or(10*time.Second), func(t *timeoutKeys) *value[time.Duration] { return &t.requestHeader }),
 	key("request_body", "http: without a byte of a request's body, or without the client taking a byte of its answer; then 408, or the end.",
 		duration(time.Millisecond).or(time.Minute), func(t *timeoutKeys) *value[time.Duration] { return &t.requestBody }),

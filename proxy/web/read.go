@@ -79,6 +79,7 @@ func (w *worker) gather(slot uint32, c *client) (buf []byte, alive bool) {
 // firstByte begins the deadline of a request's head.
 func (w *worker) firstByte(slot uint32, c *client) {
 	c.began = w.loop.Now()
+	c.flags |= spoken
 	if svc := w.sw.Current().At(int(c.listener)); svc != nil {
 		w.deadline(slot, c, c.began+int64(svc.Spec.Timeouts.RequestHeader))
 	}

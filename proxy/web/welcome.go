@@ -39,14 +39,21 @@ func (w *worker) watch(slot uint32, c *client) bool {
 	return true
 }
 
-// rest is a client between two requests: the idle deadline begins.
+// rest is a client between two requests: the idle deadline begins. Before the first it is that of a request's head:
+// who connects has something to ask.
 func (w *worker) rest(slot uint32, c *client) {
 	c.state, c.rev, c.tried, c.headLen, c.status, c.sent = reading, 0, 0, 0, 0, 0
 	c.target, c.sentAt, c.headAt = -1, 0, 0
 	c.flags &^= retried | portless | answered | counted | past | unknown | parted | asked | openEnded
 	at := int64(0)
-	if svc := w.sw.Current().At(int(c.listener)); svc != nil && svc.Spec.Timeouts.Idle > 0 {
-		at = w.loop.Now() + int64(svc.Spec.Timeouts.Idle)
+	if svc := w.sw.Current().At(int(c.listener)); svc != nil {
+		limit := svc.Spec.Timeouts.Idle
+		if head := svc.Spec.Timeouts.RequestHeader; c.flags&spoken == 0 && (limit == 0 || head < limit) {
+			limit = head
+		}
+		if limit > 0 {
+			at = w.loop.Now() + int64(limit)
+		}
 	}
 	w.deadline(slot, c, at)
 }

@@ -104,6 +104,7 @@ const (
 	unknown                      // its client is to be made known
 	answered                     // carrying: the answer is complete, the request is not
 	shut                         // the door's side was ended
+	spoken                       // a request has begun on this connection
 	retried                      // the request was sent once already, to a connection that the server was closing
 )
 
