@@ -159,7 +159,7 @@ func (j *trial) say(format string, args ...any) {
 }
 
 // wait is for the acts that look at the other side: "held", "seen TEXT" (the server received it), "got TEXT" (the
-// client did).
+// client did), "ended" (the client's connection did).
 func (j *trial) wait(act string) error {
 	word, text, _ := strings.Cut(act, " ")
 	ok := false
@@ -174,6 +174,8 @@ func (j *trial) wait(act string) error {
 		})
 	case "got":
 		ok = j.client.has(text)
+	case "ended":
+		ok = j.client.await(func(_ []byte, ended bool) bool { return ended })
 	default:
 		return unmet("BUG: unknown act " + act)
 	}
@@ -340,6 +342,7 @@ func matches(got, want string) bool {
 //	reset   ended with RST
 //	cut     one of the two
 //	gone    ended by the client itself, whatever followed
+//	idle    ended with FIN by a deadline, behind an answer that could not say so
 //	told    what the last answer says: kept, or closed; cut when it was not whole
 //
 // and a server's is kept (the next request comes over it), closed, reset, cut, gone, any (of these), or none: there was
@@ -401,6 +404,9 @@ func (j *trial) lastOptions() []string {
 }
 
 func (j *trial) clientEnds(want string) {
+	if want == "idle" {
+		want, j.last = "closed", ""
+	}
 	rest, err := io.ReadAll(j.client)
 	if len(rest) > 0 {
 		j.say("behind the last answer: %s", shown(string(rest)))
