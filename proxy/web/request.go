@@ -250,7 +250,7 @@ func (w *worker) truncated(slot uint32, c *client, e h1.Err) bool {
 	w.detach(slot, c, true)
 	if c.status != 0 {
 		w.logEnd(slot, c, endClient)
-		w.close(slot, c, true)
+		w.close(slot, c, c.flags&answered == 0) // an answer that was whole is let arrive
 		return false
 	}
 	c.flags |= closing
@@ -284,8 +284,8 @@ func (w *worker) stalled(slot uint32, c *client) {
 	}
 	switch {
 	case c.flags&answered != 0: // the rest of its body does not come
+		c.flags |= closing
 		w.release(slot, c, c.up, u)
-		w.close(slot, c, false)
 	case c.blocked(): // the client does not take its answer
 		w.logEnd(slot, c, endLate)
 		w.close(slot, c, true)

@@ -13,6 +13,7 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/turnout-proxy/turnout/proxy"
 )
@@ -357,5 +358,25 @@ func TestAClientThatHalfClosesGetsItsAnswerAndOneThatLeavesEndsItsRequest(t *tes
 		if got := c.tail(); !strings.HasPrefix(got, "HTTP/1.1 200 OK\r\n") || !strings.HasSuffix(got, "\r\n\r\nok") {
 			t.Errorf("got %q", got)
 		}
+	}
+}
+
+func TestAnUploadThatStopsAfterItsAnswerEndsTheConnectionAndTheAnswerStays(t *testing.T) {
+	spec := pools([]string{"blue", toy(t, func(c *net.TCPConn, r *bufio.Reader) {
+		if _, err := head(r); err == nil {
+			io.WriteString(c, "HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nearly")
+			_, _ = io.Copy(io.Discard, r)
+		}
+	})})
+	spec.Services[0].Timeouts.RequestBody = 300 * time.Millisecond
+	d := openDoor(t, spec)
+	for _, leave := range []func(c *conn){func(*conn) {}, func(c *conn) { c.CloseWrite() }} {
+		c := d.dial()
+		c.send("POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 100\r\n\r\nhalf")
+		leave(c)
+		if got := c.tail(); !strings.HasSuffix(got, "\r\n\r\nearly") && !strings.HasPrefix(got, "HTTP/1.1 400 ") {
+			t.Errorf("got %q", got)
+		}
+		waitFor(t, "nothing is counted", func() bool { return d.Current().Service("svc").Connections() == 0 })
 	}
 }
