@@ -45,6 +45,7 @@ var rooms = []struct {
 	{"bench/proc", "", nil},
 	{"bench/report", "", []string{"bench/stats"}},
 	{"bench/stats", "", nil},
+	{"examples/node", "a program of its own that the door knows nothing of", nil},
 	{"e2e", "tests from outside: the binary and its socket, not its packages", nil},
 }
 

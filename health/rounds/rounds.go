@@ -189,12 +189,32 @@ func stateOf(s health.State) proxy.HealthState {
 	return proxy.HealthUnknown
 }
 
+// excuseOld has the sides of exclusive services that do not serve wait: after a swap they are meant not to be ready.
+func (r *Rounds) excuseOld() {
+	for _, svc := range r.sw.Current().Services {
+		if svc.Spec.Health == nil || !svc.Spec.Exclusive {
+			continue
+		}
+		for _, p := range svc.Pools {
+			if p != svc.Active {
+				r.Excuse(svc.Spec.Name, p.Name)
+			}
+		}
+	}
+}
+
 // lookInto has servers asked at once that a client could not be connected to.
 func (r *Rounds) lookInto() {
+	events, unsubscribe := r.sw.Subscribe()
+	defer unsubscribe()
 	for {
 		select {
 		case <-r.end:
 			return
+		case e := <-events:
+			if e.Type == string(proxy.VerbSwap) || e.Type == string(proxy.VerbBack) {
+				r.excuseOld()
+			}
 		case srv := <-r.sw.Suspects():
 			r.monitor.Suspect(id(srv.Service, srv.Pool, srv.Name))
 			// The next failed dial is worth telling only when this one has been looked into.
