@@ -152,7 +152,7 @@ func (b *bench) publish(complete bool) error {
 	b.run.Warnings = append(b.run.Warnings, b.noise.warnings()...)
 	b.run.Finish()
 	page := b.run.Markdown()
-	fmt.Println(strings.Split(page, "\n## Configurations")[0])
+	fmt.Println(page)
 	if !complete {
 		return nil
 	}

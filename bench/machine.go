@@ -4,6 +4,7 @@ package main
 
 import (
 	"bufio"
+	"errors"
 	"fmt"
 	"os"
 	"os/exec"
@@ -15,6 +16,7 @@ import (
 
 	"github.com/turnout-proxy/turnout/bench/proc"
 	"github.com/turnout-proxy/turnout/bench/report"
+	"github.com/turnout-proxy/turnout/bench/stats"
 )
 
 func newReport(o *options, files uint64, proxyLoops, loadLoops int) *report.Run {
@@ -94,6 +96,29 @@ func fileSystem(dir string) string {
 		return name
 	}
 	return fmt.Sprintf("file system %#x", s.Type)
+}
+
+// syncTimes is what the disk under dir takes to make a few hundred bytes at the end of a file durable, in ms: a
+// swap of turnout, which is in its journal before it is answered, cannot be quicker than that.
+func syncTimes(dir string) (p50, p99 float64, err error) {
+	f, err := os.CreateTemp(dir, "sync")
+	if err != nil {
+		return 0, 0, err
+	}
+	defer func() { err = errors.Join(err, f.Close(), os.Remove(f.Name())) }()
+	record := make([]byte, 600)
+	var times []float64
+	for range 100 {
+		began := time.Now()
+		if _, err := f.Write(record); err != nil {
+			return 0, 0, err
+		}
+		if err := unix.Fdatasync(int(f.Fd())); err != nil {
+			return 0, 0, err
+		}
+		times = append(times, time.Since(began).Seconds()*1e3)
+	}
+	return stats.Quantile(times, 0.5), stats.Quantile(times, 0.99), nil
 }
 
 // noise counts measurements that something outside of them disturbed.

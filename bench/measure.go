@@ -124,9 +124,9 @@ func (b *bench) plan(w *work) (door peer.Door, listeners []load.Listener, err er
 	return door, listeners, nil
 }
 
-// noteConfig keeps each peer's configuration of each work once; only addresses differ between repetitions.
+// noteConfig keeps each peer's configuration of each kind of work once; only addresses and limits differ within one.
 func (b *bench) noteConfig(p *peer.Found, w *work, text string) {
-	key := p.Name + " " + w.name
+	key := fmt.Sprint(p.Name, w.server == load.HTTP, w.servers, w.services, w.server == load.Stamp)
 	if text == "" || b.shown[key] {
 		return
 	}

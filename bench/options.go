@@ -38,12 +38,12 @@ const (
 )
 
 func parseOptions(command string, args []string) (*options, error) {
-	o := &options{command: command, n: 5, seconds: 3 * time.Second, warm: 500 * time.Millisecond,
+	o := &options{command: command, n: 5, seconds: 1500 * time.Millisecond, warm: 400 * time.Millisecond,
 		storm: 10 * time.Second, peers: comparedPeers}
 	switch command {
 	case "run", "list":
 	case "quick":
-		o.n, o.seconds, o.warm, o.storm = 3, 800*time.Millisecond, 200*time.Millisecond, 3*time.Second
+		o.n, o.seconds, o.warm, o.storm = 3, 400*time.Millisecond, 150*time.Millisecond, 2*time.Second
 	case "swapstorm":
 		o.n, o.peers = 3, stormPeers
 	case "growth":

@@ -30,9 +30,10 @@ ones. A command's time is from sending it to having its answer, on an admin conn
 connections without an answer, or with a wrong one; *old lost*: old ones that broke. *Late*: connections that began
 (client calls connect) after the answer and were still given to the old side. *Both*: swaps after which the old side
 got new work though the new side had some already, and how long that lasted, by the servers' own stamps.
-turnout: POST swap with wait=false on the Unix socket, journal (fsync) included, in %s.
+turnout: POST swap with wait=false on the Unix socket, journal included, in %s%s.
 HAProxy: runtime API; server states need two commands (new ready, then old drain: the other way round there is
-none for a moment), sent at once; the map needs one. HAProxy keeps no record of either.`
+none for a moment), sent at once; the map needs one. HAProxy keeps no record of either: a restart forgets them.
+nginx has no command for it: a changed file and a reload make new workers, while the old ones go on with what they have.`
 
 // stormers are the peers that can swap. Beside HAProxy's server states goes its map, which does it best.
 func (b *bench) stormers() []*peer.Found {
@@ -59,7 +60,7 @@ func (b *bench) swapStorm(ctx context.Context, n int) error {
 	}
 	t := &report.Table{
 		Title: "Swap storm",
-		Note:  fmt.Sprintf(stormNote, fileSystem(b.temp)),
+		Note:  fmt.Sprintf(stormNote, fileSystem(b.temp), b.aboutDisk()),
 		Columns: []string{"swaps", "peer", "swaps", "swaps/s", "p50 ms", "p99 ms", "max ms", "new connections", "p99 ms of theirs",
 			"lost", "old lost", "late", "both", "longest ms", "all ms"},
 	}
@@ -85,6 +86,15 @@ func (b *bench) swapStorm(ctx context.Context, n int) error {
 		}
 	}
 	return nil
+}
+
+// aboutDisk is what the disk by itself takes, in words.
+func (b *bench) aboutDisk() string {
+	p50, p99, err := syncTimes(b.temp)
+	if err != nil {
+		return ""
+	}
+	return fmt.Sprintf(" (a bare append and fdatasync there, without load: p50 %s ms, p99 %s ms)", report.Figure(p50), report.Figure(p99))
 }
 
 // stormSum is the verdict over all repetitions.

@@ -153,11 +153,6 @@ func SetNodelay(fd int) syscall.Errno {
 	return SetsockoptInt(fd, unix.IPPROTO_TCP, unix.TCP_NODELAY, 1)
 }
 
-// SetRcvLowat has fd count as readable only from so many bytes on.
-func SetRcvLowat(fd, bytes int) syscall.Errno {
-	return SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_RCVLOWAT, bytes)
-}
-
 // SetLinger0 makes Close send a reset and throw away what was not sent yet.
 func SetLinger0(fd int) syscall.Errno {
 	v := unix.Linger{Onoff: 1}

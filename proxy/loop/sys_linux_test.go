@@ -179,12 +179,6 @@ func TestSys_OutQueueCountsWhatThePeerHasNotTaken(t *testing.T) {
 	if errno != 0 || out == 0 || in == 0 || in+out < sent {
 		t.Fatalf("sent %d, out %d, in %d (%v)", sent, out, in, errno)
 	}
-	if errno := SetRcvLowat(server, 4096); errno != 0 {
-		t.Fatal(errno)
-	}
-	if v, errno := GetsockoptInt(server, unix.SOL_SOCKET, unix.SO_RCVLOWAT); v != 4096 || errno != 0 {
-		t.Fatal(v, errno)
-	}
 	if errno := SetNodelay(server); errno != 0 {
 		t.Fatal(errno)
 	}

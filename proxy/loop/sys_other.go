@@ -20,7 +20,6 @@ func Shutdown(int, int) syscall.Errno                  { return syscall.ENOSYS }
 func SetsockoptInt(int, int, int, int) syscall.Errno   { return syscall.ENOSYS }
 func GetsockoptInt(int, int, int) (int, syscall.Errno) { return 0, syscall.ENOSYS }
 func SetNodelay(int) syscall.Errno                     { return syscall.ENOSYS }
-func SetRcvLowat(int, int) syscall.Errno               { return syscall.ENOSYS }
 func SetLinger0(int) syscall.Errno                     { return syscall.ENOSYS }
 func GetsockErr(int) syscall.Errno                     { return syscall.ENOSYS }
 func OutQueue(int) (int, syscall.Errno)                { return 0, syscall.ENOSYS }

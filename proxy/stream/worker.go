@@ -92,15 +92,14 @@ type half struct {
 type halfState uint16
 
 const (
-	readable  halfState = 1 << iota // there may be something to read
-	hup                             // the peer has ended or broken: read until the end shows, whatever is short
-	eof                             // the end was read
-	finSent                         // and carried to the other side
-	broken                          // side s was reset: the other side is to be reset when all is carried
-	dead                            // the other side takes no more bytes: nothing is read any more
-	piping                          // pipe is held
-	gathering                       // SO_RCVLOWAT is raised
-	notified                        // the end was told in TLS, though perhaps not yet sent
+	readable halfState = 1 << iota // there may be something to read
+	hup                            // the peer has ended or broken: read until the end shows, whatever is short
+	eof                            // the end was read
+	finSent                        // and carried to the other side
+	broken                         // side s was reset: the other side is to be reset when all is carried
+	dead                           // the other side takes no more bytes: nothing is read any more
+	piping                         // pipe is held
+	notified                       // the end was told in TLS, though perhaps not yet sent
 )
 
 func (h *half) is(s halfState) bool { return h.state&s != 0 }
