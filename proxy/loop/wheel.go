@@ -149,7 +149,7 @@ func (w *Wheel) Advance(now int64, fire func(slot uint32)) {
 		w.Cancel(slot)
 		fire(slot)
 	}
-	if w.trim != 0 && now >= w.trim {
+	if w.trim > askTrim && now >= w.trim {
 		w.giveBack()
 	}
 	if w.trim == askTrim {
