@@ -19,7 +19,7 @@ var rooms = []struct {
 	room, why string
 	may       []string
 }{
-	{"cmd/turnout", "the only wiring: it may know every room of the door", []string{"admin", "admin/api", "admin/client", "admin/runbook", "config", "config/journal", "health", "health/failover", "health/rounds", "proxy", "proxy/certs", "proxy/front", "proxy/listen", "proxy/stream", "proxy/web"}},
+	{"cmd/turnout", "the only wiring: it may know every room of the door", []string{"admin", "admin/api", "admin/client", "admin/runbook", "config", "config/journal", "health", "health/failover", "health/rounds", "proxy", "proxy/certs", "proxy/front", "proxy/listen", "proxy/stream", "proxy/web", "proxy/web/h2"}},
 	{"admin", "turns requests into changes; carries no bytes and reads no file", []string{"admin/api", "config", "proxy"}},
 	{"admin/client", "a client must not need the server's code", []string{"admin/api"}},
 	{"admin/runbook", "a text of steps, read as strictly as a configuration; it drives a door through the client alone", []string{"admin/api", "admin/client", "config"}},
@@ -38,6 +38,7 @@ var rooms = []struct {
 	{"proxy/certs/certstest", "makes certificates for tests, and needs no room for it", nil},
 	{"proxy/secure", "TLS on the loops, for any plane: it knows no service and no certificate", []string{"proxy/loop"}},
 	{"proxy/stream", "a plane: carries what the switch decides, over the front's loops", []string{"proxy", "proxy/front", "proxy/loop", "proxy/secure"}},
+	{"proxy/web/h2", "streams become clients of the HTTP plane, which knows it by an interface alone", []string{"proxy/loop", "proxy/secure", "proxy/web"}},
 	{"proxy/web/h1", "parses without I/O, and so for any plane", nil},
 	{"bench", "measures doors from outside, as a user would", []string{"bench/load", "bench/peer", "bench/proc", "bench/report", "bench/stats"}},
 	{"bench/load", "", []string{"bench/proc", "bench/stats"}},

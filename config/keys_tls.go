@@ -168,7 +168,7 @@ func (c *checker) tls(k *value[clientTLSKeys], mode proxy.Mode) *proxy.TLSSpec {
 	case mode == proxy.HTTP && t.alpn.written:
 		c.refuse(t.alpn.place, "", "of no use in mode http, which offers what it speaks; remove the key")
 	case mode == proxy.HTTP:
-		spec.ALPN = []string{"http/1.1"}
+		spec.ALPN = []string{"h2", "http/1.1"}
 	case t.redirect.written:
 		c.refuse(t.redirect.place, "", "of no use in mode tcp; want mode: http in this service, or no such key")
 	}

@@ -30,6 +30,7 @@ import (
 	"github.com/turnout-proxy/turnout/proxy/listen"
 	"github.com/turnout-proxy/turnout/proxy/stream"
 	"github.com/turnout-proxy/turnout/proxy/web"
+	"github.com/turnout-proxy/turnout/proxy/web/h2"
 )
 
 func (c *cli) serveCommand() *cobra.Command {
@@ -210,7 +211,7 @@ func (s *serving) open(loops int) (err error) {
 		return err
 	}
 	stream.New(stream.Options{Switch: s.sw, Front: s.front, Access: s.log.Named("access")})
-	web.New(web.Options{Switch: s.sw, Front: s.front, Access: s.log.Named("access")})
+	h2.New(web.New(web.Options{Switch: s.sw, Front: s.front, Access: s.log.Named("access")}))
 	defer func() {
 		if err != nil {
 			s.front.Stop()

@@ -18,6 +18,7 @@ import (
 	"github.com/turnout-proxy/turnout/proxy/certs"
 	"github.com/turnout-proxy/turnout/proxy/front"
 	"github.com/turnout-proxy/turnout/proxy/web"
+	"github.com/turnout-proxy/turnout/proxy/web/h2"
 )
 
 // memory is a journal without a disk.
@@ -60,6 +61,7 @@ func openDoorWith(t testing.TB, spec *proxy.Spec, access *zap.Logger) *door {
 		t.Fatal(err)
 	}
 	d.plane = web.New(web.Options{Switch: d.Switch, Front: d.front, Access: access})
+	h2.New(d.plane)
 	t.Cleanup(func() {
 		d.nothingLeft()
 		d.front.Stop()

@@ -23,6 +23,7 @@ type Plane struct {
 	sw      *proxy.Switch
 	front   *front.Front
 	workers []*worker // by loop
+	http2   HTTP2     // nil: nobody speaks it
 
 	linesMu sync.Mutex // taken only when requests wait
 	lines   map[*proxy.Live]*line
@@ -49,10 +50,21 @@ func (p *Plane) Worker(l *loop.Loop) front.Worker {
 }
 
 // Commit implements front.Plane.
-func (p *Plane) Commit(next *proxy.Snapshot) { p.forgetLines(next) }
+func (p *Plane) Commit(next *proxy.Snapshot) {
+	p.forgetLines(next)
+	if p.http2 != nil {
+		p.http2.Retire(func(listener uint32) bool {
+			svc := next.At(int(listener))
+			return svc != nil && svc.Spec.Mode == proxy.HTTP
+		})
+	}
+}
 
 // Close implements front.Plane.
 func (p *Plane) Close() {
+	if p.http2 != nil {
+		p.http2.Close()
+	}
 	close(p.ends)
 	<-p.accessDone
 }

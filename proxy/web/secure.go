@@ -97,6 +97,10 @@ func (w *worker) secured(slot, gen uint32, fd int, s *secure.Session, err error)
 		w.claims.Secured(svc)
 	}
 	_ = w.loop.Del(fd) // it is registered anew, as a client's
+	if h := w.plane.http2; h != nil && s.State().NegotiatedProtocol == "h2" {
+		h.Serve(w.loop.ID(), uint32(g.listener), g.peer, s)
+		return
+	}
 	w.adopt(Stranger{Session: &tlsSession{lane: w.lane, loop: w.loop, session: s, fd: fd, ended: g.hup}, Listener: uint32(g.listener), FD: fd, Peer: g.peer, HTTPS: true})
 }
 

@@ -4,6 +4,7 @@ import (
 	"syscall"
 
 	"github.com/turnout-proxy/turnout/proxy/loop"
+	"github.com/turnout-proxy/turnout/proxy/secure"
 )
 
 // Session carries a client's bytes when they are not those of its descriptor. Its methods are called on the
@@ -30,6 +31,25 @@ type Stranger struct {
 	FD       int       // registered with the loop for events; -1: Wake alone tells of them
 	Peer     loop.Addr // who it is
 	HTTPS    bool
+}
+
+// HTTP2 serves clients that agreed upon h2 in their handshake; package h2 does.
+type HTTP2 interface {
+	// Serve takes a session, with its descriptor, off the loop it is called on.
+	Serve(loopID int, listener uint32, peer loop.Addr, s *secure.Session)
+	// Retire has clients go elsewhere that came by listeners which keep says false to.
+	Retire(keep func(listener uint32) bool)
+	Close()
+}
+
+// SetHTTP2 must be called before the front starts.
+func (p *Plane) SetHTTP2(h HTTP2) { p.http2 = h }
+
+// Stranger has a client adopted by a loop, from anywhere. adopted is called there, with what Ref.Wake does. It returns false
+// if the loop has stopped.
+func (p *Plane) Stranger(loopID int, s Stranger, adopted func(wake func())) bool {
+	w := p.workers[loopID]
+	return w.loop.Post(func() { adopted(w.adopt(s).Wake) })
 }
 
 // Ref names a client to those who do not run on its loop.

@@ -79,6 +79,9 @@ func (w *worker) Reload() {
 // Leave implements front.Worker: clients at rest go, the others with the answer they wait for.
 func (w *worker) Leave() {
 	w.leaving = true
+	if h := w.plane.http2; h != nil {
+		h.Retire(func(uint32) bool { return false })
+	}
 	w.clients.All(func(slot uint32, c *client) bool {
 		if c.state == reading && !c.progress.Started() {
 			w.depart(slot, c)

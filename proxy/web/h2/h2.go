@@ -1,0 +1,123 @@
+// Package h2 is HTTP/2 in front: it runs connections that agreed upon h2 in their TLS handshake on goroutines
+// (golang.org/x/net/http2), and hands each stream to package web as a client of its own, whose bytes are HTTP/1.1.
+//
+//	a connection:  web -> Side.Serve -> http2.Server
+//	a stream:      its request written as HTTP/1.1 -> web.Plane.Adopt -> the answer read as HTTP/1.1 -> the stream
+//
+// So routing, claims, hold, retries, limits and the access log are those of package web, and the next stream after a swap
+// goes to the new side.
+//
+// Promises: between a stream and the plane wait at most 64 KiB in each direction. An answer cut short resets the stream.
+// A listener that goes, and the end of the door, say GOAWAY. Of one connection at most 128 streams are open at once;
+// resetting them fast, and headers without an end, are http2.Server's to bound.
+//
+// Not promised: HTTP/2 without TLS, and towards servers; server push; CONNECT.
+package h2
+
+import (
+	"context"
+	"io"
+	"log"
+	"net"
+	"net/http"
+	"sync"
+	"time"
+
+	"golang.org/x/net/http2"
+
+	"github.com/turnout-proxy/turnout/proxy/loop"
+	"github.com/turnout-proxy/turnout/proxy/secure"
+	"github.com/turnout-proxy/turnout/proxy/web"
+)
+
+const (
+	maxStreams = 128
+	idleTime   = 3 * time.Minute
+)
+
+// Side serves the connections that speak HTTP/2. It implements web.HTTP2.
+type Side struct {
+	plane   *web.Plane
+	running sync.WaitGroup
+
+	mu     sync.Mutex
+	slots  map[uint32]*slot
+	conns  map[net.Conn]struct{}
+	closed bool
+}
+
+// slot serves what came by one listener; its Shutdown says GOAWAY to all of that.
+type slot struct {
+	base   *http.Server
+	server *http2.Server
+}
+
+// New makes the side of a plane.
+func New(plane *web.Plane) *Side {
+	s := &Side{plane: plane, slots: map[uint32]*slot{}, conns: map[net.Conn]struct{}{}}
+	plane.SetHTTP2(s)
+	return s
+}
+
+func newSlot() *slot {
+	l := &slot{
+		base:   &http.Server{MaxHeaderBytes: 64 << 10, IdleTimeout: idleTime, ErrorLog: log.New(io.Discard, "", 0)},
+		server: &http2.Server{MaxConcurrentStreams: maxStreams, IdleTimeout: idleTime, MaxUploadBufferPerStream: 256 << 10, MaxUploadBufferPerConnection: 1 << 20},
+	}
+	_ = http2.ConfigureServer(l.base, l.server) // fails for a TLS configuration only, and there is none
+	return l
+}
+
+// Serve implements web.HTTP2: it takes the session off its loop.
+func (s *Side) Serve(loopID int, listener uint32, peer loop.Addr, session *secure.Session) {
+	conn, err := session.Unbind()
+	if err != nil {
+		return
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.closed {
+		_ = conn.Close()
+		return
+	}
+	l := s.slots[listener]
+	if l == nil {
+		l = newSlot()
+		s.slots[listener] = l
+	}
+	s.conns[conn] = struct{}{}
+	s.running.Go(func() { // ends with the connection
+		l.server.ServeConn(conn, &http2.ServeConnOpts{BaseConfig: l.base, Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			s.stream(w, r, loopID, listener, peer)
+		})})
+		_ = conn.Close()
+		s.mu.Lock()
+		delete(s.conns, conn)
+		s.mu.Unlock()
+	})
+}
+
+// Retire implements web.HTTP2: clients that came by listeners which keep says false to are told to go elsewhere.
+func (s *Side) Retire(keep func(listener uint32) bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for id, l := range s.slots {
+		if !keep(id) {
+			delete(s.slots, id)
+			done, cancel := context.WithCancel(context.Background())
+			cancel() // nothing is waited for
+			_ = l.base.Shutdown(done)
+		}
+	}
+}
+
+// Close implements web.HTTP2: every connection is ended.
+func (s *Side) Close() {
+	s.mu.Lock()
+	s.closed = true
+	for c := range s.conns {
+		_ = c.Close()
+	}
+	s.mu.Unlock()
+	s.running.Wait()
+}

@@ -1,0 +1,311 @@
+package h2
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"strings"
+	"sync"
+	"syscall"
+
+	"github.com/turnout-proxy/turnout/proxy/loop"
+	"github.com/turnout-proxy/turnout/proxy/web"
+)
+
+// most is how many bytes wait in each direction.
+const most = 64 << 10
+
+// pipe is what lies between a stream's goroutines and the plane. It implements web.Session for the plane.
+type pipe struct {
+	mu      sync.Mutex
+	changed sync.Cond
+	in, out []byte // the request, the answer
+	full    bool   // the plane was told that out has no room
+	over    bool   // the plane has said all, or is done with it
+	broken  bool   // and not in order
+	gone    bool   // the stream is over
+	wake    func() // tells the plane's loop; nil until the plane has adopted this
+}
+
+var errGone = errors.New("the stream is over")
+
+func newPipe() *pipe {
+	p := &pipe{}
+	p.changed.L = &p.mu
+	return p
+}
+
+// Recv implements web.Session.
+func (p *pipe) Recv(b []byte) (int, syscall.Errno) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	switch {
+	case p.gone:
+		return 0, syscall.ECONNRESET
+	case len(p.in) == 0:
+		return 0, syscall.EAGAIN
+	}
+	n := copy(b, p.in)
+	p.in = p.in[n:]
+	p.changed.Broadcast()
+	return n, 0
+}
+
+// Send implements web.Session.
+func (p *pipe) Send(a, b []byte) (int, syscall.Errno) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	room := most - len(p.out)
+	switch {
+	case p.gone:
+		return 0, syscall.EPIPE
+	case room <= 0:
+		p.full = true
+		return 0, syscall.EAGAIN
+	}
+	n := len(a) + len(b)
+	a = a[:min(len(a), room)]
+	b = b[:min(len(b), room-len(a))]
+	p.out = append(append(p.out, a...), b...)
+	p.full = len(a)+len(b) < n
+	p.changed.Broadcast()
+	return len(a) + len(b), 0
+}
+
+// Event implements web.Session.
+func (p *pipe) Event(loop.Events) {}
+
+// Shutdown implements web.Session.
+func (p *pipe) Shutdown() { p.end(false) }
+
+// Close implements web.Session.
+func (p *pipe) Close(reset bool) { p.end(reset) }
+
+func (p *pipe) end(broken bool) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.broken = p.broken || broken && !p.over
+	p.over = true
+	p.changed.Broadcast()
+}
+
+// leave is the end of the stream.
+func (p *pipe) leave() {
+	p.mu.Lock()
+	p.gone = true
+	wake := p.wake
+	p.changed.Broadcast()
+	p.mu.Unlock()
+	if wake != nil {
+		wake()
+	}
+}
+
+// Write gives the plane bytes of the request.
+func (p *pipe) Write(b []byte) (int, error) {
+	for n := 0; n < len(b); {
+		p.mu.Lock()
+		for len(p.in) >= most && !p.gone && !p.over {
+			p.changed.Wait()
+		}
+		if p.gone || p.over {
+			p.mu.Unlock()
+			return n, errGone
+		}
+		k := min(len(b)-n, most-len(p.in))
+		p.in = append(p.in, b[n:n+k]...)
+		n += k
+		wake := p.wake
+		p.mu.Unlock()
+		if wake != nil {
+			wake()
+		}
+	}
+	return len(b), nil
+}
+
+// Read takes bytes of the answer.
+func (p *pipe) Read(b []byte) (int, error) {
+	p.mu.Lock()
+	for len(p.out) == 0 && !p.gone && !p.over {
+		p.changed.Wait()
+	}
+	var err error
+	n := copy(b, p.out)
+	switch {
+	case n > 0:
+	case p.gone:
+		err = errGone
+	case p.broken:
+		err = io.ErrUnexpectedEOF
+	default:
+		err = io.EOF
+	}
+	if p.out = p.out[n:]; len(p.out) == 0 {
+		p.out = nil
+	}
+	wake := p.wake
+	if !p.full {
+		wake = nil
+	}
+	p.full = false
+	p.mu.Unlock()
+	if wake != nil && n > 0 {
+		wake()
+	}
+	return n, err
+}
+
+// stream carries one request and its answer.
+func (s *Side) stream(w http.ResponseWriter, r *http.Request, loopID int, listener uint32, peer loop.Addr) {
+	if r.Method == http.MethodConnect {
+		http.Error(w, "CONNECT is not carried", http.StatusNotImplemented)
+		return
+	}
+	p := newPipe()
+	defer p.leave()
+	stop := afterDone(r, p)
+	defer stop()
+	if _, err := io.WriteString(p, requestHead(r)); err != nil {
+		panic(http.ErrAbortHandler)
+	}
+	if !s.plane.Stranger(loopID, web.Stranger{Session: p, Listener: listener, FD: -1, Peer: peer, HTTPS: true}, func(wake func()) {
+		p.mu.Lock()
+		p.wake = wake
+		p.mu.Unlock()
+		wake() // for what was written since it was first read
+	}) {
+		panic(http.ErrAbortHandler)
+	}
+	var sent sync.WaitGroup
+	if r.ContentLength != 0 {
+		sent.Go(func() { upload(p, r) }) // ends with the body, or with the stream
+	}
+	ok := answer(w, r, p)
+	p.leave()
+	_ = r.Body.Close()
+	sent.Wait()
+	if !ok {
+		panic(http.ErrAbortHandler) // RST_STREAM
+	}
+}
+
+// requestHead is the request in HTTP/1.1. http2 has checked its fields; the plane checks them again.
+func requestHead(r *http.Request) string {
+	var b strings.Builder
+	fmt.Fprintf(&b, "%s %s HTTP/1.1\r\nHost: %s\r\n", r.Method, r.RequestURI, r.Host)
+	for name, values := range r.Header {
+		switch name {
+		case "Host", "Content-Length", "Transfer-Encoding", "Connection", "Te", "Trailer", "Upgrade", "Keep-Alive", "Proxy-Connection":
+			continue // RFC 9113 8.2.2, and framing of our own
+		}
+		for _, v := range values {
+			fmt.Fprintf(&b, "%s: %s\r\n", name, v)
+		}
+	}
+	switch {
+	case r.ContentLength > 0:
+		fmt.Fprintf(&b, "Content-Length: %d\r\n", r.ContentLength)
+	case r.ContentLength < 0:
+		b.WriteString("Transfer-Encoding: chunked\r\n")
+	}
+	b.WriteString("Connection: close\r\n\r\n")
+	return b.String()
+}
+
+// upload carries the request's body. A client that breaks it off ends the stream, and so the request.
+func upload(p *pipe, r *http.Request) {
+	buf := make([]byte, 16<<10)
+	for {
+		n, err := r.Body.Read(buf)
+		if n > 0 {
+			var werr error
+			if r.ContentLength > 0 {
+				_, werr = p.Write(buf[:n])
+			} else {
+				_, werr = fmt.Fprintf(p, "%x\r\n%s\r\n", n, buf[:n])
+			}
+			if werr != nil {
+				return // answered early
+			}
+		}
+		switch {
+		case err == io.EOF && r.ContentLength < 0:
+			var b strings.Builder
+			b.WriteString("0\r\n")
+			for name, values := range r.Trailer {
+				for _, v := range values {
+					fmt.Fprintf(&b, "%s: %s\r\n", name, v)
+				}
+			}
+			_, _ = io.WriteString(p, b.String()+"\r\n")
+			return
+		case err == io.EOF:
+			return
+		case err != nil:
+			p.leave()
+			return
+		}
+	}
+}
+
+// answer carries the answer. False: it was cut short.
+func answer(w http.ResponseWriter, r *http.Request, p *pipe) bool {
+	br := bufio.NewReaderSize(p, 32<<10)
+	for {
+		res, err := http.ReadResponse(br, r)
+		if err != nil {
+			return false
+		}
+		h := w.Header()
+		for name := range h {
+			delete(h, name)
+		}
+		for name, values := range res.Header {
+			switch name {
+			case "Connection", "Keep-Alive", "Proxy-Connection", "Transfer-Encoding", "Upgrade", "Trailer":
+				continue // RFC 9113 8.2.2
+			}
+			h[name] = values
+		}
+		if res.StatusCode < 200 {
+			w.WriteHeader(res.StatusCode)
+			continue
+		}
+		w.WriteHeader(res.StatusCode)
+		return body(w, res)
+	}
+}
+
+func body(w http.ResponseWriter, res *http.Response) bool {
+	flush := http.NewResponseController(w).Flush
+	buf := make([]byte, 32<<10)
+	if res.ContentLength != 0 {
+		_ = flush() // a client may wait for the head alone
+	}
+	for {
+		n, err := res.Body.Read(buf)
+		if n > 0 {
+			if _, werr := w.Write(buf[:n]); werr != nil || flush() != nil {
+				return false
+			}
+		}
+		switch {
+		case err == io.EOF:
+			for name, values := range res.Trailer {
+				w.Header()[http.TrailerPrefix+name] = values
+			}
+			return true
+		case err != nil:
+			return false
+		}
+	}
+}
+
+// afterDone ends the pipe when the client has reset the stream or the connection is gone.
+func afterDone(r *http.Request, p *pipe) (stop func() bool) {
+	return context.AfterFunc(r.Context(), p.leave)
+}
