@@ -19,9 +19,10 @@ var rooms = []struct {
 	room, why string
 	may       []string
 }{
-	{"cmd/turnout", "the only wiring: it may know every room of the door", []string{"admin", "admin/api", "admin/client", "admin/runbook", "config", "config/journal", "health", "health/failover", "health/rounds", "proxy", "proxy/certs", "proxy/front", "proxy/listen", "proxy/stream", "proxy/web", "proxy/web/h2"}},
-	{"admin", "turns requests into changes; carries no bytes and reads no file", []string{"admin/api", "config", "proxy"}},
+	{"cmd/turnout", "the only wiring: it may know every room of the door", []string{"admin", "admin/api", "admin/client", "admin/rollout", "admin/runbook", "config", "config/journal", "health", "health/failover", "health/rounds", "proxy", "proxy/certs", "proxy/front", "proxy/listen", "proxy/stream", "proxy/web", "proxy/web/h2"}},
+	{"admin", "turns requests into changes; carries no bytes and reads no file", []string{"admin/api", "admin/rollout", "config", "proxy"}},
 	{"admin/client", "a client must not need the server's code", []string{"admin/api"}},
+	{"admin/rollout", "looks at services through named checks and counters; every change it makes goes by the switch", []string{"health", "proxy"}},
 	{"admin/runbook", "a text of steps, read as strictly as a configuration; it drives a door through the client alone", []string{"admin/api", "admin/client", "config"}},
 	{"admin/api", "wire types alone, so that anyone can import them", nil},
 	{"health", "knows addresses, not services: the switch asks it, not the other way round", nil},

@@ -32,11 +32,16 @@ func (s *Server) swap(c *call, req *api.SwapRequest, verb proxy.Verb) (any, erro
 	if req.Hold < 0 {
 		return nil, negative("hold", req.Hold)
 	}
-	return s.change(c, &req.ChangeRequest, proxy.Change{
+	ch := proxy.Change{
 		Verb: verb, Target: c.path("target"), To: req.To, Servers: req.Servers,
 		Drain: time.Duration(req.Drain), Then: proxy.Then(req.Then),
 		Exclusive: req.Exclusive, Hold: time.Duration(req.Hold), StopOld: req.StopOld, StartNew: req.StartNew, WaitFor: req.WaitFor,
-	})
+	}
+	complete(&ch, &req.ChangeRequest, c.who)
+	if err := s.watched(&ch, req); err != nil {
+		return nil, err
+	}
+	return s.change(c, &req.ChangeRequest, ch)
 }
 
 func (s *Server) postSplit(c *call, req *api.SplitRequest) (any, error) {

@@ -62,6 +62,7 @@ type picture struct {
 	retired  []*proxy.Server
 	underWay map[string]proxy.OperationView
 	listen   map[string][]string // service → bound addresses
+	watch    func(*proxy.Service) *api.Watch
 	health   func(*proxy.Server) *api.Health
 }
 
@@ -88,6 +89,10 @@ func (p *picture) service(svc *proxy.Service) api.Service {
 		out.Operation = op.ID
 	}
 	out.Failover, out.Conflict = failover(svc), svc.Conflict()
+	if p.watch != nil {
+		out.Watch = p.watch(svc)
+	}
+	out.Watched = watchedOf(svc.Watched)
 	if svc.Hold != nil {
 		out.HeldUntil = instant(svc.Hold.Until)
 	}

@@ -48,6 +48,10 @@ func (s *Server) routes() http.Handler {
 	read("history", []string{"target", "limit"}, s.getHistory)
 
 	read(pool+"probe", nil, s.getProbe)
+	read(service+"gate", []string{"to"}, s.getGate)
+	read("snapshots", nil, s.getSnapshots)
+	read("snapshots/{name}/compare", []string{"with"}, s.getCompare)
+	post(s, mux, "snapshots/{name}", s.postSnapshot)
 	read(server+"probe", nil, s.getProbe)
 	post(s, mux, service+"swap", s.postSwap)
 	post(s, mux, service+"back", s.postBack)

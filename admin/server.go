@@ -14,6 +14,7 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/turnout-proxy/turnout/admin/api"
+	"github.com/turnout-proxy/turnout/admin/rollout"
 	"github.com/turnout-proxy/turnout/config"
 	"github.com/turnout-proxy/turnout/proxy"
 )
@@ -32,6 +33,8 @@ type Options struct {
 	Roles func() config.Roles
 	// ListenAddrs is the address a listener slot is bound to; "" shows the configured one. May be nil.
 	ListenAddrs func(slot int) string
+	// Rollout is asked for gates, watches and snapshots. May be nil when no route needs it.
+	Rollout *rollout.Rollout
 	// Probe asks all checks of a server now. May be nil when no route needs it.
 	Probe func(ctx context.Context, srv *proxy.Server) []api.Answer
 	// Health is what the watching of a server found last, whose reason may be newer than the snapshot's; nil when it

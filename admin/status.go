@@ -60,7 +60,7 @@ func (s *Server) status() *api.Status {
 // picture reads the drains before the snapshot: a drain that a newer snapshot began is then missing rather
 // than one shown that the snapshot knows nothing of.
 func (s *Server) picture() *picture {
-	p := &picture{underWay: s.ops.underWay(), drains: s.opt.Switch.Drains(), snap: s.opt.Switch.Current(), listen: map[string][]string{}, health: s.opt.Health}
+	p := &picture{underWay: s.ops.underWay(), drains: s.opt.Switch.Drains(), snap: s.opt.Switch.Current(), listen: map[string][]string{}, health: s.opt.Health, watch: s.watchOf}
 	p.retired, _ = s.retired.look(p.snap)
 	p.snap.Listeners(func(slot int, spec proxy.ListenSpec, svc *proxy.Service) {
 		address := spec.String()

@@ -104,7 +104,7 @@ func TestRequest_ThatIsWrongIsRefusedInWords(t *testing.T) {
 		t.Error("a refused request changed something")
 	}
 	_, e := d.send("POST", swap, `{"drian": "1s"}`)
-	if e.Hint != "known: reason, if_revision, force, plan, wait, to, servers, drain, then, exclusive, hold, wait_for, stop_old, start_new" {
+	if e.Hint != "known: reason, if_revision, force, plan, wait, to, servers, drain, then, exclusive, hold, wait_for, stop_old, start_new, watch, rollback_if, steps, every" {
 		t.Errorf("hint: %s", e.Hint)
 	}
 }

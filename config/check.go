@@ -26,6 +26,7 @@ func (c *checker) file(f *fileKeys) *Config {
 		s := c.service(&f.services.v[i])
 		s.Health = c.health(&f.services.v[i].v, f, cfg.checks)
 		s.Failover = c.failover(&f.services.v[i].v)
+		c.rollout(&f.services.v[i].v, f, &s)
 		spec.Services = append(spec.Services, s)
 	}
 	spec.Groups = c.groups(f)

@@ -77,6 +77,16 @@ func Load(path string, opts ...Option) (*Config, error) {
 	return Parse(path, text, os.LookupEnv, opts...)
 }
 
+// HashFile is what Hash would be of the file as it is now.
+func HashFile(path string) (string, error) {
+	text, err := readFile(path)
+	if err != nil {
+		return "", err
+	}
+	sum := sha256.Sum256(text)
+	return hex.EncodeToString(sum[:]), nil
+}
+
 // readFile reads one byte more than a file may have, at most, so that Parse can tell.
 func readFile(path string) ([]byte, error) {
 	f, err := os.Open(path)

@@ -120,6 +120,14 @@ func (d *diff) service(old, next proxy.ServiceSpec) {
 	d.health(old.Health, next.Health)
 	d.tls(old.TLS, next.TLS)
 	d.failover(old.Failover, next.Failover)
+	d.words("gates", list(old.Gates), list(next.Gates))
+	d.words("require_snapshot", short(old.RequireSnapshot), short(next.RequireSnapshot))
+	d.words("watch.for", short(old.Watch.For), short(next.Watch.For))
+	d.words("watch.rollback_if", old.Watch.RollbackIf, next.Watch.RollbackIf)
+	d.words("watch.interval", short(old.Watch.Interval), short(next.Watch.Interval))
+	d.words("watch.over", short(old.Watch.Over), short(next.Watch.Over))
+	d.words("watch.min_requests", fmt.Sprint(old.Watch.Min), fmt.Sprint(next.Watch.Min))
+	d.words("watch.fall", fmt.Sprint(old.Watch.Fall), fmt.Sprint(next.Watch.Fall))
 }
 
 // checks tells which checks came, went, or ask something else; not what, since there may be secrets in it.
@@ -380,4 +388,11 @@ func never(d time.Duration) string {
 		return "never"
 	}
 	return short(d)
+}
+
+func list(names []string) string {
+	if len(names) == 0 {
+		return "none"
+	}
+	return strings.Join(names, ", ")
 }

@@ -32,7 +32,9 @@ services:
       old: ["10.0.2.1:1"]
     health: {checks: [up, old]}
     failover: {to: [standby, old], fence: [a, b]}
-  gone: {listen: ":2", pools: {p: ["10.0.0.1:1"]}}
+    gates: [up]
+    watch: {for: 2m, rollback_if: "!up"}
+  gone: {listen: ":2", pools: {p: ["10.0.0.1:1"]}, gates: [up, old]}
   last: {listen: ":3", pools: {p: ["10.0.0.1:1"]}}
   safe:
     listen: ":4"
@@ -74,6 +76,8 @@ services:
     proxy_protocol: {accept: true, send: v1}
     timeouts: {connect: 1s, idle: 0}
     access_log: true
+    gates: [up, new]
+    require_snapshot: 15m
     health: {checks: [new, up], interval: 2s, timeout: 1s, rise: 1, fall: 5, none_ready: hold, cut_dead: true}
     failover: {mode: automatic, to: [standby], failback: after 1m, lockout: 1m, hold: 1m, fence: [c]}
   api: {listen: [":80", "unix:/x"], pools: {blue: ["10.0.0.1:1", "10.0.0.2:1"], green: ["10.0.0.3:1"]}, tls: {cert: n.pem, key: n.key, hosts: [n.example.org]}}
@@ -146,6 +150,10 @@ func TestDiff_SaysEachChangeInPlainWords(t *testing.T) {
 		"service node: failover.lockout 10m → 1m",
 		"service node: failover.hold 30s → 1m",
 		"service node: failover.fence changed",
+		"service node: gates up → up, new",
+		"service node: require_snapshot 0s → 15m",
+		"service node: watch.for 2m → 0s",
+		"service node: watch.rollback_if !up → error_rate > 0.05 || !ready",
 		"service api added: listens on :80, unix:/x; pools blue (2 servers), green (1 server); active blue; tls terminate, certificate n.pem (key n.key), hosts n.example.org",
 		"service safe: tls certificate a.pem (key a.key) removed",
 		"service safe: tls.hosts a.example.org removed",
@@ -215,6 +223,10 @@ func TestDiff_IsEmptyExactlyWhenTheSpecsAreEqual(t *testing.T) {
 			}
 			for i := range v.Len() {
 				change(v.Index(i), path+"[]")
+			}
+			if v.Len() == 0 {
+				probe(func() { v.Set(reflect.Append(v, reflect.Zero(v.Type().Elem()))) })
+				return
 			}
 			probe(func() { v.Set(v.Slice(0, v.Len()-1)) })
 			if v.Len() > 1 {

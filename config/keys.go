@@ -74,23 +74,26 @@ var logShape = keysOf(
 )
 
 type serviceKeys struct {
-	listen        value[[]value[proxy.ListenSpec]]
-	mode          value[proxy.Mode]
-	pools         value[[]named[poolKeys]]
-	active        value[string]
-	exclusive     value[bool]
-	balance       value[proxy.Balance]
-	drain         value[drainKeys]
-	hold          value[holdKeys]
-	proxyProtocol value[proxyKeys]
-	timeouts      value[timeoutKeys]
-	accessLog     value[bool]
-	health        value[healthKeys]
-	routes        value[[]value[routeKeys]]
-	maintenance   value[maintenanceKeys]
-	trusted       value[[]value[netip.Prefix]]
-	tls           value[clientTLSKeys]
-	failover      value[failoverKeys]
+	listen          value[[]value[proxy.ListenSpec]]
+	mode            value[proxy.Mode]
+	pools           value[[]named[poolKeys]]
+	active          value[string]
+	exclusive       value[bool]
+	balance         value[proxy.Balance]
+	drain           value[drainKeys]
+	hold            value[holdKeys]
+	proxyProtocol   value[proxyKeys]
+	timeouts        value[timeoutKeys]
+	accessLog       value[bool]
+	health          value[healthKeys]
+	routes          value[[]value[routeKeys]]
+	maintenance     value[maintenanceKeys]
+	trusted         value[[]value[netip.Prefix]]
+	tls             value[clientTLSKeys]
+	failover        value[failoverKeys]
+	gates           value[[]value[string]]
+	requireSnapshot value[time.Duration]
+	watch           value[watchKeys]
 }
 
 var serviceShape = keysOf(
@@ -122,6 +125,11 @@ var serviceShape = keysOf(
 	key("tls", "How clients speak TLS. Without it they do not, or it goes through the door unseen.",
 		clientTLSShape, func(s *serviceKeys) *value[clientTLSKeys] { return &s.tls }),
 	key("failover", "What the door does by itself when no server of the active pool is ready.", failoverShape, func(s *serviceKeys) *value[failoverKeys] { return &s.failover }),
+	key("gates", "Checks that must pass before a swap: those with an address of their own are what the service depends on, others are asked of each server of the new pool.",
+		listOf("a list of checks", name()), func(s *serviceKeys) *value[[]value[string]] { return &s.gates }),
+	key("require_snapshot", "A swap needs a snapshot (turnout snapshot take) of the service that is no older.",
+		duration(time.Second), func(s *serviceKeys) *value[time.Duration] { return &s.requireSnapshot }),
+	key("watch", "How long, and for what, a swap is taken back by itself.", watchShape, func(s *serviceKeys) *value[watchKeys] { return &s.watch }),
 )
 
 var listenShape = text(wantListen, object{"pattern": "^unix:/.|^systemd:.|^[^/]*:[0-9]+$"}, parseListen)

@@ -123,6 +123,7 @@ func TestParse_FillsInTheDefaults(t *testing.T) {
 			ProxyProtocol: proxy.ProxyProtocolSpec{Send: proxy.ProxyOff},
 			Timeouts:      proxy.TimeoutSpec{Connect: 3 * time.Second, Idle: time.Hour, RequestHeader: 10 * time.Second, RequestBody: time.Minute, Response: time.Minute},
 			Maintenance:   proxy.MaintenanceSpec{Status: 503, RetryAfter: time.Minute, KnownFor: 24 * time.Hour},
+			Watch:         watchDefaults,
 		}},
 		Groups: map[string][]string{},
 	}
@@ -168,6 +169,7 @@ func TestParse_ReadsEveryKey(t *testing.T) {
 		ProxyProtocol: proxy.ProxyProtocolSpec{Accept: true, Send: proxy.ProxyV2},
 		Timeouts:      proxy.TimeoutSpec{Connect: 500 * time.Millisecond, RequestHeader: 10 * time.Second, RequestBody: time.Minute, Response: time.Minute},
 		Maintenance:   proxy.MaintenanceSpec{Status: 503, RetryAfter: time.Minute, KnownFor: 24 * time.Hour},
+		Watch:         watchDefaults,
 	}
 	if got := cfg.Spec().Services[0]; !reflect.DeepEqual(got, want) {
 		t.Errorf("got  %+v\nwant %+v", got, want)
@@ -442,3 +444,5 @@ func TestParse_ReadsUnusualYAMLAsItIsMeant(t *testing.T) {
 		t.Errorf("got %+v", web)
 	}
 }
+
+var watchDefaults = proxy.WatchSpec{RollbackIf: DefaultRule, Interval: time.Second, Over: 10 * time.Second, Min: 20, Fall: 3}

@@ -17,6 +17,7 @@ const (
 	VerbWeight      Verb = "weight"
 	VerbKeep        Verb = "keep"
 	VerbSplit       Verb = "split"
+	VerbWatch       Verb = "watch" // the end of one in which nothing was found
 	VerbHold        Verb = "hold"
 	VerbRelease     Verb = "release"
 	VerbMaintenance Verb = "maintenance"
@@ -62,17 +63,24 @@ type Change struct {
 	WaitFor   string // swap: a check that the new side must pass, asked again and again while clients wait
 	Failback  bool   // swap: by the failover, back to where it came from
 
-	Wait   time.Duration // hold: the longest one client waits; 0: the service's
-	For    time.Duration // hold, maintenance, split: its own deadline; 0: hold: the default, others: none
-	On     bool          // maintenance
-	Soft   bool          // maintenance
-	Weight int           // weight
-	Spec   *Spec         // reload
-	Detail string        // reload: what the file is, for history
+	Watch      time.Duration // swap, back, split with Steps: how long a breach swaps back; 0: as the service says; negative: not
+	RollbackIf string        // what a breach is; "": as the service says
+	Steps      []Percent     // split to one pool: the shares that follow, each after Every; the last one, Whole, is the swap
+	Every      time.Duration
+	Baseline   map[string]map[string]float64 // service → readings from before
+	Wait       time.Duration                 // hold: the longest one client waits; 0: the service's
+	For        time.Duration                 // hold, maintenance, split: its own deadline; 0: hold: the default, others: none
+	On         bool                          // maintenance
+	Soft       bool                          // maintenance
+	Weight     int                           // weight
+	Spec       *Spec                         // reload
+	Detail     string                        // reload: what the file is, for history
 
 	expiry   bool      // a deadline of the door's own: not refused by freeze, and made even when it cannot be journalled
 	deadline time.Time // expiry: what ends later than this was set meanwhile and stays
 	handover bool      // a step of a hand-over
+	rollback *Watched  // ends a watch, for that reason
+	staged   *Watch    // the next step of one
 	// held are the holds that were in force before a hand-over began, by service: it ends with them.
 	held map[string]*Hold
 }

@@ -22,8 +22,8 @@ func (s *Switch) swap(ctx context.Context, ch Change) (*Operation, error) {
 		return op, nil
 	}
 	hooks := ch.StopOld || ch.StartNew
-	if !ch.Force && !hooks && ch.WaitFor == "" {
-		if err := s.gate(ctx, p); err != nil {
+	if !ch.Force {
+		if err := s.gate(ctx, ch, p, hooks || ch.WaitFor != ""); err != nil {
 			s.done(op, services)
 			return nil, err
 		}
@@ -105,12 +105,17 @@ func (s *Switch) done(op *Operation, services []string) {
 	close(op.free)
 }
 
-// gate asks the servers of each pool that is to get new work whether they can be reached; one of a pool is enough.
-func (s *Switch) gate(ctx context.Context, p *Planned) error {
+// gate asks the servers of each new side whether they can be reached; one of a pool is enough.
+func (s *Switch) gate(ctx context.Context, ch Change, p *Planned, hooks bool) error {
 	cur := s.cur.Load()
 	for i := range p.moves {
 		m := &p.moves[i]
-		if m.dest == nil {
+		if ch.rollback == nil && ch.Verb != VerbSplit && ch.Who != TheFailover { // ways out of trouble ask only whether somebody is there
+			if err := s.gates(ctx, cur, m, hooks); err != nil {
+				return err
+			}
+		}
+		if hooks || m.dest == nil { // hooks start the new side
 			continue
 		}
 		svc := cur.Service(m.service)
@@ -119,6 +124,9 @@ func (s *Switch) gate(ctx context.Context, p *Planned) error {
 		}
 	}
 	for _, a := range p.asks {
+		if hooks {
+			break
+		}
 		svc := cur.Service(a.service)
 		if fails := s.unreachable(ctx, svc, svc.Pool(a.pool)); fails != nil {
 			done := "swapped"

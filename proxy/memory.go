@@ -22,6 +22,8 @@ type ServiceMemory struct {
 	PreviousServers []string                            `json:"previous_servers,omitempty"`
 	Split           *Split                              `json:"split,omitempty"`
 	Since           time.Time                           `json:"since,omitzero"`
+	Watch           *Watch                              `json:"watch,omitempty"`
+	Watched         *Watched                            `json:"watched,omitempty"`
 	Hold            *Hold                               `json:"hold,omitempty"`
 	Maintenance     *Maintenance                        `json:"maintenance,omitempty"`
 	Failover        *FailoverMark                       `json:"failover,omitempty"`
@@ -43,7 +45,7 @@ func (m *ServiceMemory) server(pool, server string) *ServerMemory {
 
 // memory is what has to be remembered of the service, given what the file says.
 func (s *Service) memory() *ServiceMemory {
-	m := &ServiceMemory{Active: s.Active.Name, Previous: s.Previous, PreviousServers: s.PreviousServers, Split: s.Split, Since: s.Since, Hold: s.Hold, Maintenance: s.Maintenance, Failover: s.Failover}
+	m := &ServiceMemory{Active: s.Active.Name, Previous: s.Previous, PreviousServers: s.PreviousServers, Split: s.Split, Watch: s.Watch, Watched: s.Watched, Since: s.Since, Hold: s.Hold, Maintenance: s.Maintenance, Failover: s.Failover}
 	for pi, p := range s.Pools {
 		for i := range p.Members {
 			mb := &p.Members[i]

@@ -51,9 +51,11 @@ func Plan(cur *Snapshot, ch *Change, now time.Time) (*Planned, error) {
 	case VerbDrain, VerbReady, VerbWeight:
 		changed, err = p.members(cur, ch)
 	case VerbKeep:
-		changed, err = p.keep(cur, ch)
+		changed, err = p.keep(cur, ch, now)
 	case VerbSplit:
 		changed, err = p.split(cur, ch, now)
+	case VerbWatch:
+		changed, err = p.watched(cur, ch)
 	case VerbHold, VerbRelease, VerbMaintenance:
 		changed, err = p.doors(cur, ch, now)
 	case VerbFreeze, VerbUnfreeze:
@@ -196,6 +198,7 @@ func (p *Planned) swap(cur *Snapshot, ch *Change, now time.Time) ([]*Service, *R
 	if len(ch.Servers) > 0 && len(services) > 1 {
 		return nil, refuse(CodeUsage, "%s is a group: a set of servers is of one service", ch.Target).holds(cur.still(nil))
 	}
+	services = ch.only(services)
 	exclusive := ch.Exclusive
 	for _, svc := range services {
 		exclusive = exclusive || svc.Spec.Exclusive
@@ -220,6 +223,7 @@ func (p *Planned) swap(cur *Snapshot, ch *Change, now time.Time) ([]*Service, *R
 				return nil, err
 			}
 			if next != nil {
+				next.watch(svc, &ch, now)
 				if ch.handover {
 					next.Hold = ch.held[name]
 				}
@@ -252,6 +256,7 @@ func (p *Planned) swap(cur *Snapshot, ch *Change, now time.Time) ([]*Service, *R
 		}
 		p.unsplit(&next)
 		next.settle()
+		next.watch(svc, ch, now)
 		if ch.handover {
 			next.Hold = ch.held[name]
 		}

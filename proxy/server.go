@@ -1,6 +1,7 @@
 package proxy
 
 import (
+	"math"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -194,4 +195,42 @@ func mix(x uint64) uint64 {
 	x ^= x >> 27
 	x *= 0x94d049bb133111eb
 	return x ^ x>>31
+}
+
+// Sub takes an earlier reading of the same servers away: what is left came after it.
+func (n Requests) Sub(m Requests) Requests {
+	for k := range n.Answers {
+		n.Answers[k] -= min(n.Answers[k], m.Answers[k])
+	}
+	for k := range n.Took {
+		n.Took[k] -= min(n.Took[k], m.Took[k])
+	}
+	n.Sum = max(n.Sum-m.Sum, 0)
+	return n
+}
+
+// Total is how many there were, answered or not; Failed how many of them had a 5xx or no answer.
+func (n Requests) Total() (total, failed uint64) {
+	for _, k := range n.Answers {
+		total += k
+	}
+	return total, n.Answers[0] + n.Answers[5]
+}
+
+// Quantile is a bound that the part q of all took no longer than: that of its bucket in TookBounds; 0 without any.
+func (n Requests) Quantile(q float64) time.Duration {
+	total := uint64(0)
+	for _, k := range n.Took {
+		total += k
+	}
+	if total == 0 {
+		return 0
+	}
+	seen, want := uint64(0), max(1, uint64(math.Ceil(q*float64(total))))
+	for i, k := range n.Took[:len(TookBounds)] {
+		if seen += k; seen >= want {
+			return time.Duration(TookBounds[i])
+		}
+	}
+	return 2 * time.Duration(TookBounds[len(TookBounds)-1])
 }

@@ -121,7 +121,7 @@ func (s *Service) place(made *Pool) {
 
 // keep plans that of the active pool only the servers named take new work; the others drain. It only takes away:
 // who is to be kept must be serving already.
-func (p *Planned) keep(cur *Snapshot, ch *Change) ([]*Service, *Refusal) {
+func (p *Planned) keep(cur *Snapshot, ch *Change, now time.Time) ([]*Service, *Refusal) {
 	svc := cur.Service(ch.Target)
 	if svc == nil {
 		if _, ok := cur.Groups[ch.Target]; ok {
@@ -159,6 +159,7 @@ func (p *Planned) keep(cur *Snapshot, ch *Change) ([]*Service, *Refusal) {
 		return nil, nil
 	}
 	next.Previous, next.PreviousServers = pool.Name, pool.readyNames()
+	next.watch(svc, &Change{Verb: VerbKeep, Who: ch.Who, Watch: -1}, now)
 	p.moves = append(p.moves, m)
 	p.record.From, p.record.To = strings.Join(pool.readyNames(), ","), strings.Join(made.readyNames(), ",")
 	p.say("%s: keeps %s of %s; %s on %s %s", name, strings.Join(made.readyNames(), ","), pool.Name,

@@ -71,6 +71,9 @@ type Service struct {
 	Hold        *Hold
 	Maintenance *Maintenance
 
+	Watch   *Watch   // a breach swaps back; nil: none
+	Watched *Watched // how the latest watch ended; nil: there was none
+
 	// PreviousServers are those of Previous that took new work before the last change of the serving set inside
 	// a pool; nil: the last swap was of pools.
 	PreviousServers []string
@@ -465,6 +468,7 @@ func (s *Service) recall(mem *ServiceMemory) {
 	if s.Pool(mem.Previous) != nil { // the file may no longer have it: then there is no way back
 		s.Previous, s.PreviousServers = mem.Previous, mem.PreviousServers
 	}
+	s.Watch, s.Watched = mem.Watch, mem.Watched
 	if mem.Split != nil && !s.Spec.Exclusive {
 		split := *mem.Split
 		if split.resolve(s.Pools, s.Active) { // else the file no longer has its pools: all goes to the active one

@@ -80,6 +80,11 @@ type ServiceSpec struct {
 	Health        *HealthSpec   // nil: servers are not watched
 	Failover      *FailoverSpec // nil: by hand, as with Automatic off
 
+	Gates []string // checks that must pass before a swap
+	// RequireSnapshot: a swap needs a snapshot of readings that is no older; 0: none.
+	RequireSnapshot time.Duration
+	Watch           WatchSpec
+
 	Maintenance MaintenanceSpec // http: what is said in maintenance, and who passes it
 
 	Routes         []RouteSpec    // http: which requests on Listen are this service's; none: all that are no other's

@@ -272,6 +272,7 @@ func (p *Planned) split(cur *Snapshot, ch *Change, now time.Time) ([]*Service, *
 	if err != nil {
 		return nil, err
 	}
+	services = ch.only(services)
 	var changed []*Service
 	var from, to []string
 	for _, svc := range services {
@@ -309,6 +310,7 @@ func (p *Planned) split(cur *Snapshot, ch *Change, now time.Time) ([]*Service, *
 		if err := p.newShares(cur, ch, svc, &next); err != nil {
 			return nil, err
 		}
+		next.watch(svc, ch, now)
 		changed = append(changed, &next)
 		from, to = append(from, svc.shareWords()), append(to, next.shareWords())
 	}

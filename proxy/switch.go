@@ -65,6 +65,8 @@ type Options struct {
 	// be nil when no change waits for a check.
 	Ask   func(ctx context.Context, check string, s *Server) error
 	Known func(check string) bool
+	// Gates says what keeps a service from being swapped to a pool; nil pool: which is not up yet. May be nil.
+	Gates func(ctx context.Context, svc *Service, to *Pool) []string
 	// Warn is told what an operator should know of and no caller is there for. May be nil.
 	Warn func(msg string, err error)
 }
@@ -250,7 +252,7 @@ func (s *Switch) Plan(ctx context.Context, ch Change) (*Operation, error) {
 	words := p.Words
 	if !p.Noop && !ch.Force && !ch.StopOld && !ch.StartNew {
 		var refused *Refusal
-		if errors.As(s.gate(ctx, p), &refused) {
+		if errors.As(s.gate(ctx, ch, p, ch.StopOld || ch.StartNew || ch.WaitFor != ""), &refused) {
 			words = append(slices.Clip(words), "be refused as it is now: "+refused.Message+"; --force skips gates")
 		}
 	}

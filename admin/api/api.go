@@ -17,6 +17,10 @@
 //	POST /v1/reload                                     ReloadRequest   → Operation
 //	GET  /v1/services/{service}/pools/{pool}/probe                  Probe   (asks all checks of its servers now)
 //	GET  /v1/services/{service}/pools/{pool}/servers/{server}/probe Probe
+//	GET  /v1/services/{target}/gate                     Gates             (?to=POOL; asks now, changes nothing)
+//	GET  /v1/snapshots                                  []Snapshot        (oldest first)
+//	POST /v1/snapshots/{name}                           SnapshotRequest → Snapshot
+//	GET  /v1/snapshots/{name}/compare                   Compared          (?with=NAME: with that one; else with now)
 //	POST /v1/notes                                      NoteRequest     → NoteRequest
 //	GET  /v1/operations/{id}                            Operation         (?after=N&wait=10s: waits until it has more than N steps or has ended)
 //	POST /v1/operations/{id}/continue                   ContinueRequest → Operation
@@ -66,9 +70,11 @@ type Service struct {
 	Previous string   `json:"previous,omitempty"` // where `turnout back` leads
 	// PreviousServers are those of Previous that back makes the serving set, when the last change was inside a pool.
 	PreviousServers []string        `json:"previous_servers,omitempty"`
-	Split           *Split          `json:"split,omitempty"` // nil: all new work goes to the active pool
-	Since           time.Time       `json:"since,omitzero"`  // of the active pool
-	State           string          `json:"state"`           // serving | held | maintenance | handover | removed (by a reload, while connections are left)
+	Split           *Split          `json:"split,omitempty"`   // nil: all new work goes to the active pool
+	Watch           *Watch          `json:"watch,omitempty"`   // a breach swaps back
+	Watched         *Watched        `json:"watched,omitempty"` // how the latest watch ended
+	Since           time.Time       `json:"since,omitzero"`    // of the active pool
+	State           string          `json:"state"`             // serving | held | maintenance | handover | removed (by a reload, while connections are left)
 	Exclusive       bool            `json:"exclusive,omitempty"`
 	Held            int             `json:"held"` // clients waiting at the door
 	HeldUntil       *time.Time      `json:"held_until,omitempty"`
@@ -78,6 +84,79 @@ type Service struct {
 	Conflict        bool            `json:"conflict,omitempty"`  // exclusive, and two sides look active
 	Operation       string          `json:"operation,omitempty"` // id of one under way
 	Pools           map[string]Pool `json:"pools"`
+}
+
+// Watch is the time after a swap in which a breach swaps back.
+type Watch struct {
+	Since    time.Time          `json:"since"`
+	Until    time.Time          `json:"until"`
+	If       string             `json:"if"`
+	Pool     string             `json:"pool,omitempty"`  // of a staged swap
+	Steps    []float64          `json:"steps,omitempty"` // percent, those to come
+	Looks    int                `json:"looks"`
+	Readings map[string]float64 `json:"readings,omitempty"`
+	Baseline map[string]float64 `json:"baseline,omitempty"`
+	Checks   map[string]string  `json:"checks,omitempty"` // why those that do not pass do not
+	Note     string             `json:"note,omitempty"`
+}
+
+// Watched is how a watch ended.
+type Watched struct {
+	Since   time.Time `json:"since"`
+	Ended   time.Time `json:"ended"`
+	Outcome string    `json:"outcome"` // passed | rolled_back | superseded
+	Reason  string    `json:"reason,omitempty"`
+}
+
+// Gates is what must hold before a swap, each with its answer; what is to be mended first comes first.
+type Gates struct {
+	Target  string   `json:"target"`
+	To      string   `json:"to"`
+	OK      bool     `json:"ok"`
+	Plan    []string `json:"plan,omitempty"`
+	Gates   []Gate   `json:"gates"`
+	Missing []string `json:"missing,omitempty"`
+}
+
+// Gate is one of them.
+type Gate struct {
+	Service string `json:"service"`
+	Kind    string `json:"gate"` // guard | dependency | server | ready
+	Server  string `json:"server,omitempty"`
+	Answer
+}
+
+// SnapshotRequest writes down what services are like now.
+type SnapshotRequest struct {
+	Target string `json:"target,omitempty"` // a service or group; without it: all
+	Reason string `json:"reason,omitempty"`
+}
+
+// Snapshot is what services were like at one time.
+type Snapshot struct {
+	Name     string                `json:"name"`
+	Taken    time.Time             `json:"taken"`
+	By       string                `json:"by,omitempty"`
+	Reason   string                `json:"reason,omitempty"`
+	Config   string                `json:"config"`
+	Revision uint64                `json:"revision"`
+	Services map[string]SnapshotOf `json:"services"`
+}
+
+// SnapshotOf is one service in a Snapshot.
+type SnapshotOf struct {
+	Active   string             `json:"active"`
+	Readings map[string]float64 `json:"readings"`
+	Answers  []Gate             `json:"answers,omitempty"`
+}
+
+// Compared is what became of a snapshot, in words.
+type Compared struct {
+	Name  string    `json:"name"`
+	Taken time.Time `json:"taken"`
+	With  string    `json:"with,omitempty"` // "": with now
+	Worse []string  `json:"worse,omitempty"`
+	Other []string  `json:"other,omitempty"`
 }
 
 // Failover of a service.
@@ -193,6 +272,11 @@ type SwapRequest struct {
 	// at that step until the operation is continued or the hold ends.
 	StopOld  bool `json:"stop_old,omitempty"`
 	StartNew bool `json:"start_new,omitempty"`
+	// Watch is how long a breach swaps back; nil: as the file says; 0: not at all.
+	Watch      *Duration `json:"watch,omitempty"`
+	RollbackIf string    `json:"rollback_if,omitempty"` // what a breach is
+	Steps      []float64 `json:"steps,omitempty"`       // shares in percent before the swap itself, each for Every
+	Every      Duration  `json:"every,omitempty"`
 }
 
 // KeepRequest lets only the servers named, of the active pool, take new work; the others drain.

@@ -140,6 +140,43 @@ func (c *Client) Reload(ctx context.Context, req api.ReloadRequest) (*api.Operat
 	return c.change(ctx, path("reload"), req)
 }
 
+// Gate asks what must hold before a swap, and changes nothing.
+func (c *Client) Gate(ctx context.Context, target, to string) (*api.Gates, error) {
+	q := url.Values{}
+	if to != "" {
+		q.Set("to", to)
+	}
+	return get[api.Gates](ctx, c, path("services", target, "gate"), q)
+}
+
+// TakeSnapshot writes down what services are like now.
+func (c *Client) TakeSnapshot(ctx context.Context, name string, req api.SnapshotRequest) (*api.Snapshot, error) {
+	body, err := json.Marshal(req)
+	if err != nil {
+		return nil, &api.Error{Code: api.CodeUsage, Message: err.Error()}
+	}
+	out := new(api.Snapshot)
+	return out, c.do(ctx, http.MethodPost, path("snapshots", name), body, out)
+}
+
+// Snapshots are all that were taken, oldest first.
+func (c *Client) Snapshots(ctx context.Context) ([]api.Snapshot, error) {
+	all, err := get[[]api.Snapshot](ctx, c, path("snapshots"), nil)
+	if err != nil {
+		return nil, err
+	}
+	return *all, nil
+}
+
+// Compare says what became of a snapshot by the time of another, or by now when with is "".
+func (c *Client) Compare(ctx context.Context, name, with string) (*api.Compared, error) {
+	q := url.Values{}
+	if with != "" {
+		q.Set("with", with)
+	}
+	return get[api.Compared](ctx, c, path("snapshots", name, "compare"), q)
+}
+
 // Note adds a line to the door's history.
 func (c *Client) Note(ctx context.Context, req api.NoteRequest) error {
 	body, err := json.Marshal(req)

@@ -47,7 +47,11 @@ type Step struct {
 	Command              []string // exec, notify: without a shell
 	Webhook              string
 	Text                 string // confirm: the question; notify: what to say
-	Until                string // wait: drained, ready
+	Until                string // wait: drained, ready, watched
+	Watch                time.Duration
+	NoWatch              bool
+	RollbackIf           string
+	Snapshot             string // snapshot, compare: its name
 }
 
 // DefaultTimeout of a step.

@@ -47,6 +47,7 @@ type check struct {
 	door  *client.Client
 	st    *api.Status
 	moved map[string]bool // services that an earlier step changes
+	taken []string        // snapshots that an earlier step takes
 	found config.Errors
 }
 
@@ -62,6 +63,20 @@ func (c *check) step(ctx context.Context, s *Step, planned bool) Preview {
 		p.Words = []string{"asks: " + s.Text}
 	case "exec", "notify":
 		p.Words = []string{c.command(s)}
+	case "gate":
+		p.Words = []string{"asks what must hold before `turnout swap " + swapWords(s) + "`"}
+		if names, ok := c.services(s, s.Target, true); ok {
+			c.members(s, names)
+		}
+	case "snapshot":
+		p.Words = []string{"writes down what " + orAll(s.Target) + " is like, as " + s.Snapshot}
+		if s.Target != "" {
+			c.services(s, s.Target, true)
+		}
+		c.taken = append(c.taken, s.Snapshot)
+	case "compare":
+		p.Words = []string{"fails if something got worse since snapshot " + s.Snapshot}
+		c.snapshot(ctx, s)
 	case "wait":
 		p.Words = []string{"waits " + waitWords(s)}
 		if s.Target != "" {
@@ -71,6 +86,25 @@ func (c *check) step(ctx context.Context, s *Step, planned bool) Preview {
 		p.Words = c.change(ctx, s, planned)
 	}
 	return p
+}
+
+func orAll(target string) string {
+	if target == "" {
+		return "every service"
+	}
+	return target
+}
+
+// snapshot looks whether one is there, or will be by an earlier step.
+func (c *check) snapshot(ctx context.Context, s *Step) {
+	all, err := c.door.Snapshots(ctx)
+	known := slices.Clone(c.taken)
+	for i := range all {
+		known = append(known, all[i].Name)
+	}
+	if err == nil && !slices.Contains(known, s.Snapshot) {
+		c.missing(s, "there is no snapshot", s.Snapshot, known)
+	}
 }
 
 // command looks whether what is to be run can be.

@@ -177,7 +177,7 @@ func asError(ctx context.Context, err error) *api.Error {
 
 func (s *Step) isChange() bool {
 	switch s.Verb {
-	case "confirm", "exec", "notify", "wait":
+	case "confirm", "exec", "notify", "wait", "gate", "snapshot", "compare":
 		return false
 	}
 	return true
@@ -204,8 +204,23 @@ func (r *run) do(ctx context.Context, s *Step) (string, error) {
 		return r.notify(ctx, s), nil
 	case "wait":
 		return "", r.wait(ctx, s)
+	case "gate":
+		return r.gate(ctx, s)
+	case "snapshot":
+		taken, err := r.opt.Door.TakeSnapshot(ctx, s.Snapshot, api.SnapshotRequest{Target: s.Target, Reason: r.reason(s)})
+		if err != nil {
+			return "", err
+		}
+		return fmt.Sprintf("%s, revision %d", plural(len(taken.Services), "service"), taken.Revision), nil
+	case "compare":
+		return r.compare(ctx, s)
 	}
-	return r.change(ctx, s)
+	begun := time.Now()
+	words, err := r.change(ctx, s)
+	if err != nil || s.Verb != "swap" || s.NoWatch {
+		return words, err
+	}
+	return words, r.watch(ctx, s, begun)
 }
 
 func (r *run) confirm(ctx context.Context, s *Step) (string, error) {
@@ -220,6 +235,66 @@ func (r *run) confirm(ctx context.Context, s *Step) (string, error) {
 		return "", &api.Error{Code: api.CodeFailed, Message: "not confirmed"}
 	}
 	return "confirmed", nil
+}
+
+func (r *run) gate(ctx context.Context, s *Step) (string, error) {
+	g, err := r.opt.Door.Gate(ctx, s.Target, s.Pool)
+	switch {
+	case err != nil:
+		return "", err
+	case !g.OK:
+		return "", &api.Error{Code: api.CodeGate, Message: strings.Join(g.Missing, "; ")}
+	}
+	return plural(len(g.Gates), "answer") + ", all pass", nil
+}
+
+func (r *run) compare(ctx context.Context, s *Step) (string, error) {
+	c, err := r.opt.Door.Compare(ctx, s.Snapshot, "")
+	switch {
+	case err != nil:
+		return "", err
+	case len(c.Worse) > 0:
+		return "", &api.Error{Code: api.CodeGate, Message: strings.Join(c.Worse, "; ")}
+	}
+	return "nothing is worse", nil
+}
+
+// watch waits until the watches of a swap have ended; one that was rolled back fails the step. A door that restarts
+// meanwhile goes on with them.
+func (r *run) watch(ctx context.Context, s *Step, begun time.Time) error {
+	asked := time.Now()
+	for {
+		st, err := r.opt.Door.Status(ctx, "")
+		if err == nil {
+			left, failed := watches(st, s.Target, begun)
+			if failed != nil || !left {
+				return failed
+			}
+		} else if ctx.Err() == nil && time.Since(asked) > time.Minute {
+			return err
+		}
+		select {
+		case <-time.After(100 * time.Millisecond):
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		}
+	}
+}
+
+// watches tells whether a target is still watched, and whether one was taken back since.
+func watches(st *api.Status, target string, since time.Time) (left bool, failed error) {
+	services := st.Groups[target]
+	if _, ok := st.Services[target]; ok {
+		services = []string{target}
+	}
+	for _, name := range services {
+		svc := st.Services[name]
+		left = left || svc.Watch != nil
+		if w := svc.Watched; w != nil && w.Outcome == "rolled_back" && w.Ended.After(since) {
+			failed = &api.Error{Code: api.CodeRolledBack, Message: name + " rolled back: " + w.Reason}
+		}
+	}
+	return left, failed
 }
 
 func (r *run) wait(ctx context.Context, s *Step) error {
@@ -252,6 +327,8 @@ func unmet(st *api.Status, until string) string {
 	var parts []string
 	for name, svc := range st.Services {
 		switch {
+		case until == "watched" && svc.Watch != nil:
+			parts = append(parts, name+" is watched")
 		case until == "ready" && svc.State != "serving":
 			parts = append(parts, name+" is "+svc.State)
 		case until == "drained":

@@ -47,6 +47,9 @@ var (
 	toPool    = key{text: func(s *Step) *string { return &s.Pool }}
 	stopOld   = key{text: func(s *Step) *string { return &s.StopOld }}
 	startNew  = key{text: func(s *Step) *string { return &s.StartNew }}
+	watch     = key{parse: setWatch}
+	rollback  = key{text: func(s *Step) *string { return &s.RollbackIf }}
+	named     = key{text: func(s *Step) *string { return &s.Snapshot }}
 	saying    = key{text: func(s *Step) *string { return &s.Text }}
 )
 
@@ -115,8 +118,16 @@ func setWebhook(s *Step, text string) string {
 }
 
 func setUntil(s *Step, text string) string {
-	if s.Until = text; text != "drained" && text != "ready" {
-		return "want drained or ready"
+	if s.Until = text; text != "drained" && text != "ready" && text != "watched" {
+		return "want drained, ready or watched"
+	}
+	return ""
+}
+
+func setWatch(s *Step, text string) string {
+	d, err := time.ParseDuration(text)
+	if s.Watch, s.NoWatch = d, d == 0; err != nil || d < 0 {
+		return "want a duration such as 2m, or 0s for none"
 	}
 	return ""
 }
@@ -140,7 +151,7 @@ func init() { // verbs and their readers name each other
 				}
 				return ""
 			}},
-		"wait": {want: "wait: 30s, or wait: {until: drained or ready, target: SERVICE}", words: waitWords,
+		"wait": {want: "wait: 30s, or wait: {until: drained, ready or watched, target: SERVICE}", words: waitWords,
 			short: func(s *Step, text string) string {
 				d, err := time.ParseDuration(text)
 				if s.For = d; err != nil || d <= 0 {
@@ -149,6 +160,14 @@ func init() { // verbs and their readers name each other
 				return ""
 			},
 			keys: map[string]key{"until": {parse: setUntil}, "target": target}, need: []string{"until"}},
+		"gate": {want: "gate: TARGET, or gate: {target: TARGET, to: POOL}", words: swapWords, short: setTarget, need: []string{"target"},
+			keys: map[string]key{"target": target, "to": toPool}},
+		"snapshot": {want: "snapshot: NAME, or snapshot: {name: NAME, target: TARGET}", need: []string{"name"},
+			words: func(s *Step) string { return strings.TrimSpace("take " + s.Snapshot + " " + s.Target) },
+			short: func(s *Step, text string) string { s.Snapshot = text; return "" },
+			keys:  map[string]key{"name": named, "target": target, "reason": reason}},
+		"compare": {want: "compare: NAME", words: func(s *Step) string { return s.Snapshot },
+			short: func(s *Step, text string) string { s.Snapshot = text; return "" }},
 		"hold": {want: "hold: TARGET", words: targetWords, short: setTarget, need: []string{"target"},
 			keys: map[string]key{"target": target, "for": lasts, "reason": reason, "force": force}},
 		"release": {want: "release: TARGET", words: targetWords, short: setTarget, need: []string{"target"},
@@ -167,7 +186,7 @@ func init() { // verbs and their readers name each other
 			}},
 		"swap": {want: "swap: TARGET, or swap: {target: TARGET, to: POOL, …}", words: swapWords, short: setTarget, need: []string{"target"},
 			keys: map[string]key{"target": target, "to": toPool, "servers": servers, "drain": drain, "then": then, "exclusive": exclusive, "hold": hold,
-				"stop_old": stopOld, "start_new": startNew, "reason": reason, "force": force}},
+				"stop_old": stopOld, "start_new": startNew, "watch": watch, "rollback_if": rollback, "reason": reason, "force": force}},
 		"back": {want: "back: TARGET", words: targetWords, short: setTarget, need: []string{"target"},
 			keys: map[string]key{"target": target, "drain": drain, "then": then, "exclusive": exclusive, "hold": hold,
 				"stop_old": stopOld, "start_new": startNew, "reason": reason, "force": force}},

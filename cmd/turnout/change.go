@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -78,6 +79,7 @@ type change struct {
 	hooks  map[string]string // step → shell command
 	noWait bool
 	to     string // of a swap; "" when not said
+	watch  bool   // wait for the watch that the swap may have begun
 
 	op        *api.Operation
 	told      int             // steps written
@@ -97,7 +99,17 @@ func (ch *change) do() error {
 		ch.announce()
 		return nil
 	}
-	return ch.follow(w)
+	if err := ch.follow(w); err != nil || !ch.watch {
+		var said errSaid
+		if !ch.watch || !errors.As(err, &said) { // what was cut is said; how the watch ends counts
+			return err
+		}
+		if watched := ch.awaitWatch(w); watched != nil {
+			return watched
+		}
+		return err
+	}
+	return ch.awaitWatch(w)
 }
 
 // change carries out a change that has no hooks.

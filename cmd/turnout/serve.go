@@ -19,6 +19,7 @@ import (
 
 	"github.com/turnout-proxy/turnout/admin"
 	"github.com/turnout-proxy/turnout/admin/api"
+	"github.com/turnout-proxy/turnout/admin/rollout"
 	"github.com/turnout-proxy/turnout/config"
 	"github.com/turnout-proxy/turnout/config/journal"
 	"github.com/turnout-proxy/turnout/health"
@@ -90,6 +91,7 @@ type serving struct {
 	admin   *admin.Server
 	rounds  *rounds.Rounds
 	auto    *failover.Automation
+	rollout *rollout.Rollout
 }
 
 // serve runs a door: load the file, lock and replay the journal, build the switch, start the loops, open the
@@ -192,7 +194,10 @@ func (s *serving) open(loops int) (err error) {
 		Probe: func(ctx context.Context, srv *proxy.Server) error { return s.rounds.Probe(ctx, srv) },
 		Ask:   s.ask,
 		Known: func(check string) bool { return s.rounds.Check(check) != nil },
-		Warn:  func(msg string, err error) { s.log.Warn(msg, zap.Error(err)) },
+		Gates: func(ctx context.Context, svc *proxy.Service, to *proxy.Pool) []string {
+			return s.rollout.Missing(ctx, svc, to)
+		},
+		Warn: func(msg string, err error) { s.log.Warn(msg, zap.Error(err)) },
 	})
 	s.rounds = rounds.New(s.sw, s.log)
 	defer func() {
@@ -230,10 +235,16 @@ func (s *serving) open(loops int) (err error) {
 			s.auto.Close()
 		}
 	}()
+	s.rollout = rollout.New(rollout.Options{Switch: s.sw, Checks: s.rounds, Log: s.log, Dir: filepath.Join(cfg.StateDir, "snapshots"), Config: s.inForce})
+	defer func() {
+		if err != nil {
+			s.rollout.Close()
+		}
+	}()
 	s.admin = admin.New(admin.Options{
 		Switch: s.sw, Reload: s.reload, History: s.journal.History,
 		Roles:       func() config.Roles { return s.cfg.Load().Admin.Roles },
-		ListenAddrs: s.front.Addr, Probe: s.probe, Health: s.health, Certificates: s.certificates,
+		ListenAddrs: s.front.Addr, Rollout: s.rollout, Probe: s.probe, Health: s.health, Certificates: s.certificates,
 		Version: thisVersion(), Started: started, ConfigPath: s.path, Log: s.log.Named("admin"),
 	})
 	if err := s.openAdmin(cfg); err != nil {
@@ -266,6 +277,19 @@ func (s *serving) certificates() []admin.Certificate {
 		all = append(all, admin.Certificate(c))
 	}
 	return all
+}
+
+// inForce says which file is in force, and what of it is ambiguous: whoever looks into the file would be misled.
+func (s *serving) inForce() (hash, ambiguous string) {
+	cfg := s.cfg.Load()
+	now, err := config.HashFile(s.path)
+	switch {
+	case err != nil:
+		return cfg.Hash(), "the configuration file cannot be read: " + err.Error()
+	case now != cfg.Hash():
+		return cfg.Hash(), "the configuration file has changed and is not in force: `turnout reload` first"
+	}
+	return cfg.Hash(), ""
 }
 
 func (s *serving) fileInWords(cfg *config.Config) string {
@@ -374,6 +398,7 @@ func (s *serving) stop(sig os.Signal, drain time.Duration, signals <-chan os.Sig
 	s.admin.SetPhase(admin.Stopping)
 	s.auto.Close() // before the switch, so that its own hand-over is not taken back in the middle
 	s.sw.Stop(sig.String())
+	s.rollout.Close()
 	s.rounds.Close()
 	s.front.CloseListeners()
 	ctx, cancel := context.WithTimeout(context.Background(), drain)

@@ -262,6 +262,14 @@ func (c *cli) serviceDetails(name string, st *api.Status) {
 		}
 		c.printf("maintenance by %s since %s%s%s", m.By, m.Since.Local().Format(time.DateTime), until, because(m.Reason))
 	}
+	if w := s.Watch; w != nil {
+		c.printf("watched until %s (%s left): rolled back if %s%s", w.Until.Local().Format(time.DateTime), left(&w.Until), w.If, because(w.Note))
+		if len(w.Steps) > 0 {
+			c.printf("steps to %s that follow: %v", w.Pool, w.Steps)
+		}
+	} else if w := s.Watched; w != nil {
+		c.printf("watch %s at %s: %s", wordOf(w.Outcome), w.Ended.Local().Format(time.DateTime), w.Reason)
+	}
 	if sp := s.Split; sp != nil {
 		until := "until that is changed"
 		if sp.Until != nil {

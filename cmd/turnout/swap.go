@@ -2,6 +2,8 @@ package main
 
 import (
 	"context"
+	"strconv"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -20,6 +22,10 @@ type swapFlags struct {
 	startNew  string
 	waitFor   string
 	servers   []string // swap only
+	watch     time.Duration
+	rollback  string
+	steps     []string
+	every     time.Duration
 }
 
 func (f *swapFlags) add(cmd *cobra.Command) {
@@ -29,6 +35,8 @@ func (f *swapFlags) add(cmd *cobra.Command) {
 	fs := cmd.Flags()
 	fs.BoolVar(&f.exclusive, "exclusive", false, "never two at once: hold new clients, drain the old side to zero, then move")
 	fs.DurationVar(&f.hold, "hold", 0, "let new clients wait at the door until the new side is ready, for so long at most; then back")
+	fs.DurationVar(&f.watch, "watch", 0, "for so long a breach swaps back by itself, exit 8; 0s: not at all (default: the service's watch.for)")
+	fs.StringVar(&f.rollback, "rollback-if", "", "`expression` that is a breach (default: the service's watch.rollback_if)")
 	fs.StringVar(&f.stopOld, "stop-old", "", "shell `command` that stops the old side; run here, while clients wait")
 	fs.StringVar(&f.waitFor, "wait-for", "", "a `check` of the configuration that the new side must pass, while clients wait")
 	fs.StringVar(&f.startNew, "start-new", "", "shell `command` that starts the new side; run here, while clients wait")
@@ -61,6 +69,8 @@ that wait are let in where they would have gone before.`,
 	}
 	f.add(cmd)
 	cmd.Flags().StringSliceVar(&f.servers, "to", nil, "`servers` of the pool, with commas: exactly these take new work, in one change (without POOL: of the active one)")
+	cmd.Flags().StringSliceVar(&f.steps, "steps", nil, "shares of new work before the swap itself, such as `5%,25%`, each for --every and watched")
+	cmd.Flags().DurationVar(&f.every, "every", 0, "how `long` each of --steps lasts")
 	return cmd
 }
 
@@ -77,6 +87,9 @@ func (c *cli) swap(cmd *cobra.Command, f *swapFlags, arg, to string) error {
 	}
 	req := api.SwapRequest{ChangeRequest: f.request(), To: to, Servers: f.servers, Drain: api.Duration(f.drain), Then: f.then,
 		Exclusive: f.exclusive, Hold: api.Duration(f.hold), StopOld: f.stopOld != "", StartNew: f.startNew != "", WaitFor: f.waitFor}
+	if err := f.watching(c, cmd, &req); err != nil {
+		return err
+	}
 	d := client.Dial(c.socket)
 	defer d.Close()
 	ask := d.Swap
@@ -90,7 +103,30 @@ func (c *cli) swap(cmd *cobra.Command, f *swapFlags, arg, to string) error {
 	if f.startNew != "" {
 		hooks["start_new"] = f.startNew
 	}
-	ch := &change{cli: c, door: d, verb: cmd.Name(), target: target, to: to, hooks: hooks, noWait: f.noWait,
+	ch := &change{cli: c, door: d, verb: cmd.Name(), target: target, to: to, hooks: hooks, noWait: f.noWait, watch: !f.noWait,
 		ask: func(ctx context.Context) (*api.Operation, error) { return ask(ctx, target, req) }}
 	return ch.do()
+}
+
+// watching reads what is to be watched for.
+func (f *swapFlags) watching(c *cli, cmd *cobra.Command, req *api.SwapRequest) error {
+	if cmd.Flags().Changed("watch") {
+		if f.watch < 0 {
+			return c.usage(cmd, "--watch "+f.watch.String()+": want a duration such as 2m, or 0s for none", "")
+		}
+		d := api.Duration(f.watch)
+		req.Watch = &d
+	}
+	req.RollbackIf, req.Every = f.rollback, api.Duration(f.every)
+	for _, s := range f.steps {
+		p, err := strconv.ParseFloat(strings.TrimSuffix(s, "%"), 64)
+		if err != nil || !(p > 0 && p <= 100) {
+			return c.usage(cmd, "--steps "+quote(s)+": want shares such as 5%,25%,100%", "")
+		}
+		req.Steps = append(req.Steps, p)
+	}
+	if (len(f.steps) > 0) != (f.every > 0) {
+		return c.usage(cmd, "--steps and --every go together, as in --steps 5%,25%,100% --every 5m", "")
+	}
+	return nil
 }

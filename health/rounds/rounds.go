@@ -15,6 +15,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -341,3 +343,6 @@ func (r *Rounds) Check(name string) *health.Check { return (*r.checks.Load())[na
 func (r *Rounds) Report(service, pool, server string) (health.Report, bool) {
 	return r.monitor.Get(id(service, pool, server))
 }
+
+// Names are those of all checks of the file, sorted.
+func (r *Rounds) Names() []string { return slices.Sorted(maps.Keys(*r.checks.Load())) }

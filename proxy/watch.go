@@ -1,0 +1,201 @@
+package proxy
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"time"
+)
+
+// WatchSpec is how a service is watched after a swap, unless the swap says otherwise.
+type WatchSpec struct {
+	For        time.Duration // 0: only when a swap asks for it
+	RollbackIf string        // a health.Rule
+	Interval   time.Duration // from one look to the next
+	Over       time.Duration // rates and latencies are of so much time
+	Min        int           // requests (tcp: dials) in that time below which nothing is concluded from rates
+	Fall       int           // failures in a row before a check counts as failed; one that must advance counts at once
+}
+
+// Watch is the time after a swap in which a breach swaps back. The switch remembers it; whoever looks (package rollout)
+// ends it with EndWatch or RollBack.
+type Watch struct {
+	Since    time.Time          `json:"since"`
+	Until    time.Time          `json:"until"` // wall time, so that it survives a restart
+	If       string             `json:"if"`    // the rule whose truth is a breach
+	Baseline map[string]float64 `json:"baseline,omitempty"`
+	By       string             `json:"by,omitempty"`
+
+	// A staged swap: shares of new work go to Pool step by step, the last one is the swap.
+	Pool  string        `json:"pool,omitempty"`
+	Steps []Percent     `json:"steps,omitempty"` // those to come; Whole is the swap
+	Every time.Duration `json:"every,omitempty"`
+	For   time.Duration `json:"for,omitempty"` // of the watch after the swap
+}
+
+// Watched is how the latest watch of a service ended.
+type Watched struct {
+	Since   time.Time `json:"since"`
+	Ended   time.Time `json:"ended"`
+	Outcome string    `json:"outcome"` // passed | rolled_back | superseded
+	Reason  string    `json:"reason,omitempty"`
+}
+
+// Outcomes of a watch.
+const (
+	WatchPassed     = "passed"
+	WatchRolledBack = "rolled_back"
+	WatchSuperseded = "superseded" // another change of what serves came in between
+)
+
+// watching is the watch that a change asks for; nil when there is none.
+func (ch *Change) watching(svc *Service, now time.Time) *Watch {
+	spec := svc.Spec.Watch
+	lasts, rule := spec.For, spec.RollbackIf
+	switch {
+	case ch.Watch < 0 || ch.rollback != nil || ch.Who == TheFailover:
+		return nil
+	case ch.Watch > 0:
+		lasts = ch.Watch
+	case ch.Verb == VerbBack: // back to what served before is not watched unless asked for
+		return nil
+	}
+	if ch.RollbackIf != "" {
+		rule = ch.RollbackIf
+	}
+	w := &Watch{Since: now, Until: now.Add(lasts), If: rule, By: ch.Who.Name, Baseline: ch.Baseline[svc.Spec.Name]}
+	if ch.Verb == VerbSplit {
+		if len(ch.Steps) == 0 {
+			return nil
+		}
+		w.Pool, w.Steps, w.Every, w.For, w.Until = ch.Shares[0].Pool, ch.Steps, ch.Every, lasts, now.Add(ch.Every)
+		return w
+	}
+	if lasts <= 0 {
+		return nil
+	}
+	return w
+}
+
+// watch puts in force what a change of what serves says of watching.
+func (next *Service) watch(was *Service, ch *Change, now time.Time) {
+	next.Watch = ch.watching(was, now)
+	switch {
+	case ch.rollback != nil:
+		next.Watched = ch.rollback
+	case was.Watch != nil && ch.staged == nil:
+		next.Watched = &Watched{Since: was.Watch.Since, Ended: now, Outcome: WatchSuperseded, Reason: string(ch.Verb) + " by " + ch.Who.Name}
+	}
+}
+
+// only leaves of the services of a change those it is about: a rollback takes back what its swap had moved, not what else
+// is in the group.
+func (ch *Change) only(services []*Service) []*Service {
+	since := ch.since()
+	if since.IsZero() {
+		return services
+	}
+	return slices.DeleteFunc(slices.Clone(services), func(svc *Service) bool { return svc.Watch == nil || !svc.Watch.Since.Equal(since) })
+}
+
+// since is when the watch began that the change ends; zero: it ends none.
+func (ch *Change) since() time.Time {
+	switch {
+	case ch.rollback != nil:
+		return ch.rollback.Since
+	case ch.staged != nil:
+		return ch.staged.Since
+	}
+	return time.Time{}
+}
+
+// watched plans the end of a watch in which nothing was found.
+func (p *Planned) watched(cur *Snapshot, ch *Change) ([]*Service, *Refusal) {
+	svc := cur.Service(ch.Target)
+	if svc == nil || svc.Watch == nil || !svc.Watch.Since.Equal(ch.rollback.Since) {
+		return nil, nil
+	}
+	next := *svc
+	next.Watch, next.Watched = nil, ch.rollback
+	p.say("%s: watch ended: %s", ch.Target, ch.rollback.Reason)
+	return []*Service{&next}, nil
+}
+
+// EndWatch ends a service's watch in which nothing was found.
+func (s *Switch) EndWatch(service string, since time.Time, reason string) error {
+	ch := Change{Verb: VerbWatch, Target: service, Who: TheDoor, Reason: reason, expiry: true,
+		rollback: &Watched{Since: since, Ended: time.Now(), Outcome: WatchPassed, Reason: reason}}
+	return s.commit(s.ops.new(ch), ch)
+}
+
+// RollBack takes back what a watched swap has done, on all services that were swapped with this one. It goes the road of
+// every swap: a side that does not answer is not gone back to.
+func (s *Switch) RollBack(ctx context.Context, service, reason string) (*Operation, error) {
+	cur := s.cur.Load()
+	svc := cur.Service(service)
+	if svc == nil || svc.Watch == nil {
+		return nil, refuse(CodeFailed, "%s is not watched", service)
+	}
+	ch := Change{Verb: VerbBack, Target: service, Who: TheDoor, Reason: "watch: " + reason, Watch: -1,
+		rollback: &Watched{Since: svc.Watch.Since, Ended: time.Now(), Outcome: WatchRolledBack, Reason: reason}}
+	if svc.Watch.Pool != "" {
+		ch.Verb = VerbSplit
+		return s.Apply(ctx, ch)
+	}
+	for name, members := range cur.Groups { // the whole swap goes back as one
+		if slices.Contains(members, service) && len(ch.only(servicesOf(cur, members))) > len(ch.only(servicesOf(cur, cur.Concerned(ch.Target)))) {
+			ch.Target = name
+		}
+	}
+	return s.Apply(ctx, ch)
+}
+
+func servicesOf(s *Snapshot, names []string) []*Service {
+	out := make([]*Service, len(names))
+	for i, n := range names {
+		out[i] = s.Service(n)
+	}
+	return out
+}
+
+// NextStep goes on with a staged swap: the next share, or the swap itself, which is watched as was asked for.
+func (s *Switch) NextStep(ctx context.Context, service string) (*Operation, error) {
+	svc := s.cur.Load().Service(service)
+	if svc == nil || svc.Watch == nil || len(svc.Watch.Steps) == 0 {
+		return nil, refuse(CodeFailed, "%s is in no staged swap", service)
+	}
+	w := svc.Watch
+	ch := Change{Verb: VerbSplit, Target: service, Shares: []Share{{w.Pool, w.Steps[0]}}, Steps: w.Steps[1:], Every: w.Every, Watch: w.For,
+		Who: TheDoor, Reason: fmt.Sprintf("step to %s after %s without a breach", w.Steps[0], w.Every), RollbackIf: w.If,
+		Baseline: map[string]map[string]float64{service: w.Baseline}, staged: w}
+	if w.Steps[0] == Whole {
+		ch.Verb, ch.To, ch.Shares, ch.Steps = VerbSwap, w.Pool, nil, nil
+		if w.For <= 0 {
+			ch.Watch = -1
+		}
+	}
+	return s.Apply(ctx, ch)
+}
+
+// gates asks whatever the file wants to hold before a move. pool is nil when the new side is not up yet, as it is before
+// hooks start it.
+func (s *Switch) gates(ctx context.Context, cur *Snapshot, m *move, hooks bool) error {
+	if s.opt.Gates == nil {
+		return nil
+	}
+	svc := cur.Service(m.service)
+	pool := m.dest
+	if pool == nil {
+		pool = svc.Pool(m.to)
+	}
+	if hooks {
+		pool = nil
+	}
+	fails := s.opt.Gates(ctx, svc, pool)
+	if len(fails) == 0 {
+		return nil
+	}
+	r := refuse(CodeGate, "%s not swapped to %s: %s", m.service, m.to, fails[0])
+	r.Details = fails[1:]
+	return r.hint("`turnout gate %s %s` shows each with its answer; `--force` skips gates", m.service, m.to).holds(cur.still(svc))
+}
