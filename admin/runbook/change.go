@@ -145,6 +145,9 @@ func (r *run) sides(ctx context.Context, s *Step) []string {
 func (r *run) hook(ctx context.Context, op *api.Operation, command string, sides []string) {
 	r.opt.Note("%s: running %s", op.Waiting, command)
 	err := r.opt.Run(ctx, Command{Shell: command, Dir: r.dir(), Env: append(r.env(), sides...)})
+	if ctx.Err() != nil { // the swap is taken back as a whole, which says so
+		return
+	}
 	answer := api.ContinueRequest{Step: op.Waiting}
 	if err != nil {
 		answer.Error = err.Error()
