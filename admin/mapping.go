@@ -63,6 +63,7 @@ type picture struct {
 	underWay map[string]proxy.OperationView
 	listen   map[string][]string // service → bound addresses
 	watch    func(*proxy.Service) *api.Watch
+	previews map[string][]string // service → bound addresses of its preview's own listener
 	health   func(*proxy.Server) *api.Health
 }
 
@@ -81,7 +82,7 @@ func (p *picture) service(svc *proxy.Service) api.Service {
 	name := svc.Spec.Name
 	op, busy := p.underWay[name]
 	out := api.Service{
-		Mode: string(svc.Spec.Mode), Listen: p.listen[name], Active: svc.Active.Name, Previous: svc.Previous, PreviousServers: svc.PreviousServers, Since: svc.Since,
+		Mode: string(svc.Spec.Mode), Listen: p.listen[name], PreviewListen: p.previews[name], Active: svc.Active.Name, Previous: svc.Previous, PreviousServers: svc.PreviousServers, Since: svc.Since,
 		State: stateOf(svc, op), Exclusive: svc.Spec.Exclusive, Held: svc.Held(), Connections: svc.Connections(),
 		Pools: make(map[string]api.Pool, len(svc.Pools)),
 	}

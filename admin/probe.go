@@ -37,6 +37,23 @@ func (s *Server) getProbe(c *call) (any, error) {
 	return out, nil
 }
 
+// postRequest sends a request through the door.
+func (s *Server) postRequest(c *call, req *api.RequestRequest) (any, error) {
+	service, pool, server := c.path("target"), c.path("pool"), c.path("server")
+	if _, err := s.members(service, pool, server); err != nil {
+		return nil, err
+	}
+	if svc := s.opt.Switch.Current().Service(service); svc.Spec.Mode != proxy.HTTP {
+		return nil, usage("%s is of mode %s: requests are for mode http", service, svc.Spec.Mode)
+	}
+	if req.Path != "" && !strings.HasPrefix(req.Path, "/") {
+		return nil, usage("path: %q: want one that begins with /", req.Path)
+	}
+	ctx, cancel := context.WithTimeout(c.ctx, probeLimit)
+	defer cancel()
+	return s.opt.Request(ctx, service, pool, server, req), nil
+}
+
 func probed(m *proxy.Member, answers []api.Answer) api.ProbedServer {
 	p := api.ProbedServer{Address: m.Address, OK: true, Answers: answers}
 	for i := range answers {

@@ -65,6 +65,8 @@ func (s *Server) routes() http.Handler {
 	post(s, mux, server+"drain", s.postDrain)
 	post(s, mux, server+"ready", s.postReady)
 	post(s, mux, server+"weight", s.postWeight)
+	post(s, mux, pool+"request", s.postRequest)
+	post(s, mux, server+"request", s.postRequest)
 	post(s, mux, "freeze", s.postFreeze)
 	post(s, mux, "unfreeze", s.postUnfreeze)
 	post(s, mux, "reload", s.postReload)

@@ -46,6 +46,8 @@ type Options struct {
 
 	// Certificates tells what there is to show TLS clients. May be nil.
 	Certificates func() []Certificate
+	// Request sends a request through a listener of the service, as a preview of the pool or server.
+	Request func(ctx context.Context, service, pool, server string, req *api.RequestRequest) *api.Requested
 
 	Version    api.Version
 	Started    time.Time

@@ -60,7 +60,7 @@ func (s *Server) status() *api.Status {
 // picture reads the drains before the snapshot: a drain that a newer snapshot began is then missing rather
 // than one shown that the snapshot knows nothing of.
 func (s *Server) picture() *picture {
-	p := &picture{underWay: s.ops.underWay(), drains: s.opt.Switch.Drains(), snap: s.opt.Switch.Current(), listen: map[string][]string{}, health: s.opt.Health, watch: s.watchOf}
+	p := &picture{underWay: s.ops.underWay(), drains: s.opt.Switch.Drains(), snap: s.opt.Switch.Current(), listen: map[string][]string{}, previews: map[string][]string{}, health: s.opt.Health, watch: s.watchOf}
 	p.retired, _ = s.retired.look(p.snap)
 	p.snap.Listeners(func(slot int, spec proxy.ListenSpec, svc *proxy.Service) {
 		address := spec.String()
@@ -71,7 +71,11 @@ func (s *Server) picture() *picture {
 				address = bound
 			}
 		}
-		p.listen[svc.Spec.Name] = append(p.listen[svc.Spec.Name], address)
+		to := p.listen
+		if p.snap.Previews(slot) {
+			to = p.previews
+		}
+		to[svc.Spec.Name] = append(to[svc.Spec.Name], address)
 	})
 	return p
 }

@@ -73,6 +73,9 @@ func (c *checker) service(s *named[serviceKeys]) proxy.ServiceSpec {
 			own.take(l)
 		}
 	}
+	if l := k.preview.v.listen; l.written && !l.bad {
+		own.take(l)
+	}
 	var names []string
 	for i := range k.pools.v {
 		p := &k.pools.v[i]
@@ -81,6 +84,7 @@ func (c *checker) service(s *named[serviceKeys]) proxy.ServiceSpec {
 	}
 	spec.Active = c.active(k, names)
 	c.mode(k)
+	c.preview(k, &spec, names)
 	return spec
 }
 
@@ -190,11 +194,15 @@ func (c *checker) listeners(f *fileKeys, cfg *Config) {
 		all = append(all, listener{at, nil, false})
 	}
 	for i := range f.services.v {
-		for _, l := range f.services.v[i].v.listen.v {
-			all = append(all, listener{l, &f.services.v[i], false})
+		s := &f.services.v[i]
+		for _, l := range s.v.listen.v {
+			all = append(all, listener{l, s, false})
 		}
-		for _, l := range f.services.v[i].v.tls.v.redirect.v {
-			all = append(all, listener{l, &f.services.v[i], true})
+		if l := s.v.preview.v.listen; l.written {
+			all = append(all, listener{l, nil, false})
+		}
+		for _, l := range s.v.tls.v.redirect.v {
+			all = append(all, listener{l, s, true})
 		}
 	}
 	slices.SortStableFunc(all, func(a, b listener) int {

@@ -117,6 +117,8 @@ func (d *diff) service(old, next proxy.ServiceSpec) {
 	d.maintenance(&old.Maintenance, &next.Maintenance)
 	d.set("trusted_proxies ", "", "", networkNames(old.TrustedProxies), networkNames(next.TrustedProxies))
 	d.words("access_log", onOff(old.AccessLog), onOff(next.AccessLog))
+	d.preview(old.Preview, next.Preview)
+	d.sticky(old.Sticky, next.Sticky)
 	d.health(old.Health, next.Health)
 	d.tls(old.TLS, next.TLS)
 	d.failover(old.Failover, next.Failover)

@@ -94,6 +94,8 @@ type serviceKeys struct {
 	gates           value[[]value[string]]
 	requireSnapshot value[time.Duration]
 	watch           value[watchKeys]
+	preview         value[previewKeys]
+	sticky          value[stickyKeys]
 }
 
 var serviceShape = keysOf(
@@ -120,6 +122,8 @@ var serviceShape = keysOf(
 	key("routes", "http: which requests are this service's, by host and path; without it, all that are no other's on the listener.",
 		listOf("a list of routes (host, path)", routeShape), func(s *serviceKeys) *value[[]value[routeKeys]] { return &s.routes }),
 	key("maintenance", "http: what is answered in maintenance, and who passes it.", maintenanceShape, func(s *serviceKeys) *value[maintenanceKeys] { return &s.maintenance }),
+	key("preview", "http: leads requests that are entitled to it to a pool that is not active yet.", previewShape, func(s *serviceKeys) *value[previewKeys] { return &s.preview }),
+	key("sticky", "http: keeps a client's requests on one server, by a cookie.", stickyShape, func(s *serviceKeys) *value[stickyKeys] { return &s.sticky }),
 	key("trusted_proxies", "http: addresses or networks of proxies before the door, whose X-Forwarded-* and Forwarded are kept and added to.",
 		listOf("a list of addresses and networks", networkShape), func(s *serviceKeys) *value[[]value[netip.Prefix]] { return &s.trusted }),
 	key("tls", "How clients speak TLS. Without it they do not, or it goes through the door unseen.",

@@ -1,6 +1,7 @@
 package config
 
 import (
+	"crypto/sha256"
 	"crypto/tls"
 	"errors"
 	"flag"
@@ -190,6 +191,12 @@ func TestParse_ReadsEveryKey(t *testing.T) {
 	if got := cfg.Spec().Services[2].TLS; got.MinVersion != tls.VersionTLS12 || got.Certs[0] != (proxy.CertSpec{Cert: "/etc/c.pem", Key: "./k.pem"}) || got.Handshake != 10*time.Second ||
 		got.ClientCert.Mode != proxy.ClientCertOff || len(got.ACME.Challenges) != 2 {
 		t.Errorf("got %+v", got)
+	}
+	site := cfg.Spec().Services[4]
+	wantPreview := &proxy.PreviewSpec{Header: "x-pool", TokenHeader: "x-pass", Cookie: "pool", TokenHash: sha256.Sum256([]byte("127.0.0.1x")),
+		Listen: &proxy.ListenSpec{Network: proxy.NetTCP, Address: "127.0.0.1:8089"}, Pool: "green"}
+	if !reflect.DeepEqual(site.Preview, wantPreview) || site.Sticky == nil || site.Sticky.Cookie != "sid" {
+		t.Errorf("got %+v, %+v", site.Preview, site.Sticky)
 	}
 	if got := cfg.Spec().Groups; !reflect.DeepEqual(got, map[string][]string{"all": {"node", "api"}}) {
 		t.Errorf("got groups %v", got)

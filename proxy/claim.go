@@ -36,8 +36,16 @@ const triedServers = 56 // bits; the others have the pool's position, plus 1
 
 func (t Tried) has(i int) bool { return t&(1<<(i%triedServers)) != 0 }
 
-// pool is the position of the pool, or -1 when none was tried.
+// pool is that of a Claimed.Position, or -1 when none was tried.
 func (t Tried) pool() int { return int(t>>triedServers) - 1 }
+
+// of is what was tried of one pool.
+func (t Tried) of(pool int) Tried {
+	if t.pool() != pool {
+		return 0
+	}
+	return t
+}
 
 // Add marks the server at a Claimed.Position.
 func (t *Tried) Add(position int) {
@@ -47,26 +55,27 @@ func (t *Tried) Add(position int) {
 	*t |= 1 << ((position & (1<<poolShift - 1)) % triedServers)
 }
 
-// poolShift is where a Claimed.Position has the pool.
+// poolShift is where a Claimed.Position has the pool: 0 for the active one of a service that is not split, else its
+// position in Service.Pools plus 1.
 const poolShift = 16
 
 // Claimed is a claim on a server: the plane dials it, then calls Start or Fail, or TakeBack.
 type Claimed struct {
 	Server   *Server
-	Position int // where it is, for Tried: in its pool, and while the service is split also which pool that is
+	Position int // where it is, for Tried: in its pool, and which pool that is
 }
 
 // Claim chooses a server for one client of a service and counts the dial on it. key is the hash of the
 // client's address, for SourceHash.
 func (c *Claimer) Claim(svc *Service, key uint64, tried Tried) (Claimed, Verdict) {
-	got, verdict := c.claim(svc, key, tried)
+	got, verdict := c.claim(svc, key, tried, 0)
 	if verdict == NoServer && svc.holdsWhenDown() {
 		verdict = Down
 	}
 	return got, verdict
 }
 
-func (c *Claimer) claim(svc *Service, key uint64, tried Tried) (Claimed, Verdict) {
+func (c *Claimer) claim(svc *Service, key uint64, tried Tried, place uint16) (Claimed, Verdict) {
 	switch {
 	case svc.Maintenance != nil:
 		return Claimed{}, Refuse
@@ -74,18 +83,20 @@ func (c *Claimer) claim(svc *Service, key uint64, tried Tried) (Claimed, Verdict
 		return Claimed{}, Wait
 	}
 	if svc.Split != nil {
-		return c.ofSplit(svc, key, tried)
+		return c.ofSplit(svc, key, tried, place)
 	}
-	return c.from(svc.Active, svc, &svc.Live.cells[c.loop].cursor, key, tried)
+	return c.from(svc.Active, svc, &svc.Live.cells[c.loop].cursor, key, tried.of(0))
 }
 
 // ofSplit chooses the client's pool and then its server. A pool that cannot take it leaves it to the refuge. Only
 // a claim that is made takes a turn: those that wait for a server that is full would else use up the others'.
-func (c *Claimer) ofSplit(svc *Service, key uint64, tried Tried) (Claimed, Verdict) {
+func (c *Claimer) ofSplit(svc *Service, key uint64, tried Tried, place uint16) (Claimed, Verdict) {
 	split, cell := svc.Split, &svc.Live.cells[c.loop]
-	pool, cursor, turn := tried.pool(), cell.cursor, uint32(0)
+	pool, cursor, turn := tried.pool()-1, cell.cursor, uint32(0)
 	switch {
 	case pool >= 0: // another server of the same pool
+	case place > 0:
+		pool = split.at(Percent(place - 1))
 	case svc.Spec.Balance == SourceHash:
 		pool = split.of(key)
 	default:
@@ -102,7 +113,7 @@ func (c *Claimer) ofSplit(svc *Service, key uint64, tried Tried) (Claimed, Verdi
 		got, verdict = c.from(svc.Pools[pool], svc, &cell.cursor, key, 0)
 	}
 	if verdict == Dial {
-		got.Position |= pool << poolShift
+		got.Position |= (pool + 1) << poolShift
 		cell.turn += turn
 	}
 	return got, verdict

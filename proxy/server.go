@@ -28,6 +28,7 @@ type Server struct {
 	Service, Pool, Name string
 	Address             string // host:port or unix:/path
 
+	id    uint64     // of its pool and name
 	hash  uint64     // of Address, for SourceHash
 	cells []cell     // one a loop
 	limit sync.Mutex // makes "count, then claim" one act across loops, for servers with max_connections only
@@ -98,7 +99,7 @@ func (n Requests) Add(m Requests) Requests {
 }
 
 func newServer(service, pool string, spec ServerSpec, loops int) *Server {
-	return &Server{Service: service, Pool: pool, Name: spec.Name, Address: spec.Address, hash: hashString(spec.Address), cells: make([]cell, loops)}
+	return &Server{Service: service, Pool: pool, Name: spec.Name, Address: spec.Address, id: hashString(pool + "/" + spec.Name), hash: hashString(spec.Address), cells: make([]cell, loops)}
 }
 
 // ServerCounts is a reading of a Server. Counters of different loops are read one after another, so a

@@ -27,6 +27,7 @@ type index struct {
 	listeners []int                // listener slot → position in Services of the first service, or -1: slot not in use
 	sharers   [][]int              // listener slot → positions of all its services
 	routes    []*routes            // listener slot → which request goes where; nil: all to the one service
+	previews  map[int]bool         // slots that are a preview's own listener
 	slots     map[ListenSpec][]int // address → slots (a port 0 may be listed several times)
 	specs     []ListenSpec         // slot → address
 	plain     map[int]bool         // slots at which a service with TLS speaks none: TLSSpec.RedirectFrom
@@ -103,6 +104,8 @@ type Live struct {
 type serviceCell struct {
 	cursor    uint32 // of RoundRobin, and where LeastConnections begins, so that ties go round
 	turn      uint32 // of Split.next
+	place     uint32 // of SharePlace
+	preview   uint32 // cursor of previews
 	steerRev  uint64 // Service.SteerRev at the last look
 	first     int64  // Clock instant of the first start since steerRev; 0: none yet
 	resteered int    // dials taken back since steerRev
@@ -116,7 +119,7 @@ type serviceCell struct {
 	malformed  atomic.Uint64 // no valid PROXY header
 	secured    atomic.Uint64 // TLS handshakes
 	insecure   atomic.Uint64 // clients without one, though the service asks for it
-	_          [20]byte
+	_          [16]byte
 }
 
 // Pool is a named set of servers in a snapshot.
@@ -313,6 +316,9 @@ func (s *Snapshot) Sharers(slot int) []string {
 // Plain tells whether a listener slot of a service with TLS is for clients that speak none.
 func (s *Snapshot) Plain(slot int) bool { return s.index.plain[slot] }
 
+// Previews tells whether a listener slot is the own listener of a preview.
+func (s *Snapshot) Previews(slot int) bool { return s.index.previews[slot] }
+
 // Listeners calls f for each listener slot in use, and each service that it leads to.
 func (s *Snapshot) Listeners(f func(slot int, spec ListenSpec, svc *Service)) {
 	for slot, all := range s.index.sharers {
@@ -338,7 +344,7 @@ func (s *Snapshot) with(changed ...*Service) *Snapshot {
 // it has of servers, counters and listener slots is kept. It does not look at whether the change is wise.
 func build(spec *Spec, mem *Memory, old *Snapshot, loops int) *Snapshot {
 	s := &Snapshot{Revision: mem.Revision, Frozen: mem.Frozen, Groups: maps.Clone(spec.Groups)}
-	ix := &index{byName: make(map[string]int, len(spec.Services)), slots: map[ListenSpec][]int{}, plain: map[int]bool{}, loops: loops}
+	ix := &index{byName: make(map[string]int, len(spec.Services)), slots: map[ListenSpec][]int{}, plain: map[int]bool{}, previews: map[int]bool{}, loops: loops}
 	if old != nil {
 		ix.specs = slices.Clone(old.index.specs)
 		ix.listeners = make([]int, len(old.index.listeners))
@@ -362,6 +368,11 @@ func build(spec *Spec, mem *Memory, old *Snapshot, loops int) *Snapshot {
 		ix.byName[sp.Name] = i
 		s.Services = append(s.Services, svc)
 		taken := map[ListenSpec]int{}
+		if p := sp.Preview; p != nil && p.Listen != nil {
+			slot := ix.slot(old, *p.Listen, sp.Name, taken)
+			ix.listeners[slot], ix.previews[slot], ix.sharers[slot] = i, true, []int{i}
+			ix.slots[*p.Listen] = append(ix.slots[*p.Listen], slot)
+		}
 		listen := sp.Listen
 		if sp.TLS != nil {
 			listen = slices.Concat(listen, sp.TLS.RedirectFrom)
@@ -386,7 +397,7 @@ func build(spec *Spec, mem *Memory, old *Snapshot, loops int) *Snapshot {
 func (ix *index) route(spec *Spec) {
 	ix.routes = make([]*routes, len(ix.sharers))
 	for slot, all := range ix.sharers {
-		if len(all) == 0 || len(all) == 1 && len(spec.Services[all[0]].Routes) == 0 {
+		if len(all) == 0 || ix.previews[slot] || len(all) == 1 && len(spec.Services[all[0]].Routes) == 0 {
 			continue
 		}
 		r := &routes{}

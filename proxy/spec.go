@@ -75,6 +75,8 @@ type ServiceSpec struct {
 	Drain         DrainSpec
 	Hold          HoldSpec
 	ProxyProtocol ProxyProtocolSpec
+	Preview       *PreviewSpec // http only; nil: none
+	Sticky        *StickySpec  // http only; nil: none
 	Timeouts      TimeoutSpec
 	AccessLog     bool          // one log line per ended connection, or request
 	Health        *HealthSpec   // nil: servers are not watched
@@ -127,6 +129,21 @@ type DrainSpec struct {
 type HoldSpec struct {
 	Timeout time.Duration // the longest a client waits at the door before it gets the explicit answer; default 30s
 	Max     int           // the most clients waiting at once; the next one gets the explicit answer; default 10000
+}
+
+// PreviewSpec leads requests that are entitled to it to a chosen pool before a swap leads all there.
+type PreviewSpec struct {
+	Header      string      // names the place, POOL or POOL/SERVER; lower case; "": there is none
+	TokenHeader string      // has the token; lower case
+	Cookie      string      // a cookie with POOL:TOKEN; "": there is none
+	TokenHash   [32]byte    // SHA-256 of the token, which is kept nowhere
+	Listen      *ListenSpec // a listener of its own, which entitles by itself; nil: none
+	Pool        string      // where that one leads; "": the first pool that is not active
+}
+
+// StickySpec keeps a client's requests on one server, as long as that one takes new work.
+type StickySpec struct {
+	Cookie string // its name
 }
 
 // ProxyVersion is a version of the PROXY protocol.

@@ -131,16 +131,7 @@ func (s *Split) next(n uint32) (pool int, before uint32) {
 // of is the pool of a client by its key: the same one as long as the shares stay, and a pool whose share grows
 // keeps those it had.
 func (s *Split) of(key uint64) int {
-	at := Percent(mix(key^0x9e3779b97f4a7c15) % uint64(Whole)) // else all keys of a pool were alike for its servers' hashes
-	for i, sh := range s.share {
-		if i == s.refuge {
-			continue
-		}
-		if at -= sh; at < 0 {
-			return i
-		}
-	}
-	return s.refuge
+	return s.at(Percent(mix(key^0x9e3779b97f4a7c15) % uint64(Whole))) // else all keys of a pool were alike for its servers' hashes
 }
 
 // String lists the shares: "blue 95%, green 5%".

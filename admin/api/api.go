@@ -21,6 +21,7 @@
 //	GET  /v1/snapshots                                  []Snapshot        (oldest first)
 //	POST /v1/snapshots/{name}                           SnapshotRequest → Snapshot
 //	GET  /v1/snapshots/{name}/compare                   Compared          (?with=NAME: with that one; else with now)
+//	POST /v1/services/{service}/pools/{pool}[/servers/{server}]/request  RequestRequest → Requested  (http: sends it through the door, as a preview)
 //	POST /v1/notes                                      NoteRequest     → NoteRequest
 //	GET  /v1/operations/{id}                            Operation         (?after=N&wait=10s: waits until it has more than N steps or has ended)
 //	POST /v1/operations/{id}/continue                   ContinueRequest → Operation
@@ -64,10 +65,12 @@ type Frozen struct {
 
 // Service is one service in a Status.
 type Service struct {
-	Mode     string   `json:"mode"`
-	Listen   []string `json:"listen"` // bound addresses (a configured port 0 is shown as the real one)
-	Active   string   `json:"active"`
-	Previous string   `json:"previous,omitempty"` // where `turnout back` leads
+	Mode   string   `json:"mode"`
+	Listen []string `json:"listen"` // bound addresses (a configured port 0 is shown as the real one)
+	// PreviewListen is the bound address of the preview's own listener.
+	PreviewListen []string `json:"preview_listen,omitempty"`
+	Active        string   `json:"active"`
+	Previous      string   `json:"previous,omitempty"` // where `turnout back` leads
 	// PreviousServers are those of Previous that back makes the serving set, when the last change was inside a pool.
 	PreviousServers []string        `json:"previous_servers,omitempty"`
 	Split           *Split          `json:"split,omitempty"`   // nil: all new work goes to the active pool
@@ -426,6 +429,23 @@ type Event struct {
 	Service string    `json:"service,omitempty"`
 	Text    string    `json:"text"`
 	Data    any       `json:"data,omitempty"`
+}
+
+// RequestRequest is a request that the door is to send itself, in at a listener of the service, as a client would.
+type RequestRequest struct {
+	Path string `json:"path,omitempty"` // with its query; default: of the service's first route, or "/"
+	Host string `json:"host,omitempty"` // default: of the service's first route, or "localhost"
+	Head bool   `json:"head,omitempty"` // HEAD rather than GET
+}
+
+// Requested is what came of a RequestRequest.
+type Requested struct {
+	Through string   `json:"through"`          // the listener's address
+	Server  string   `json:"server,omitempty"` // who answered; "": the door itself, or nobody
+	Status  int      `json:"status,omitempty"`
+	Took    Duration `json:"took"` // from the connect to the end of the answer
+	Bytes   int64    `json:"bytes"`
+	Reason  string   `json:"reason,omitempty"` // why there is no answer of a server
 }
 
 // Version of the running door.

@@ -125,6 +125,20 @@ func (c *Client) Probe(ctx context.Context, service, pool, server string) (*api.
 	return get[api.Probe](ctx, c, member(service, pool, server, "probe"), nil)
 }
 
+// Request has the door send a request to a pool, or to one server when server is not "", through a listener of the
+// service.
+func (c *Client) Request(ctx context.Context, service, pool, server string, req api.RequestRequest) (*api.Requested, error) {
+	body, err := json.Marshal(req)
+	if err != nil {
+		return nil, &api.Error{Code: api.CodeUsage, Message: err.Error()}
+	}
+	answer := new(api.Requested)
+	if err := c.do(ctx, http.MethodPost, member(service, pool, server, "request"), body, answer); err != nil {
+		return nil, err
+	}
+	return answer, nil
+}
+
 // Freeze refuses all changes until Unfreeze.
 func (c *Client) Freeze(ctx context.Context, req api.ChangeRequest) (*api.Operation, error) {
 	return c.change(ctx, path("freeze"), req)

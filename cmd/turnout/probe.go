@@ -16,14 +16,22 @@ import (
 func (c *cli) probeCommand() *cobra.Command {
 	times := 1
 	every := time.Second
+	checks := false
+	var req api.RequestRequest
 	cmd := &cobra.Command{
 		Use:   "probe SERVICE/POOL[/SERVER]",
-		Short: "Ask the checks of a pool's servers now, and say what each answered",
-		Long: `Ask the checks of a pool's servers, or of one, now, and say what each answered. Traffic does not matter: a standby
-is asked as well. Without health checks, it is asked whether a connection can be made. Exit code 4: in the last round
-no server, or not the one named, passed all its checks. Only looks; changes nothing.`,
+		Short: "Ask a pool's servers now, whether they are active or not: by their checks, or http by requests through the door",
+		Long: `Ask a pool's servers, or one, now, and say what each answered, whether they are active or not. Changes nothing.
+
+A tcp service's servers are asked by their health checks; without any, whether a connection can be made. Exit code 4: in
+the last round no server, or not the one named, passed all its checks.
+
+An http service's are sent requests: in at a listener of the service, through the door, the way of every client's, but to
+that pool or server. So it is the whole way that is seen to work before a swap leads clients there. Exit code 4: one was not
+answered by a server, or with a status of 500 or more. --checks asks the checks instead.`,
 		Example: `  turnout probe node/standby
-  turnout probe node/standby/s1 -n 20 --every 500ms`,
+  turnout probe node/standby/s1 -n 20 --every 500ms
+  turnout probe api/green -n 20 --path /healthz --host api.example.org`,
 		Args:              c.wants(1, 1, "SERVICE/POOL or SERVICE/POOL/SERVER"),
 		ValidArgsFunction: c.complete(places),
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -34,11 +42,29 @@ no server, or not the one named, passed all its checks. Only looks; changes noth
 			if times < 1 || every <= 0 {
 				return c.usage(cmd, fmt.Sprintf("-n %d --every %s: want both more than 0", times, every), "")
 			}
+			if !checks {
+				if !cmd.Flags().Changed("every") {
+					every = 0
+				}
+				if byRequests, err := c.probeByRequests(p, times, every, req); byRequests || err != nil {
+					return err
+				}
+				every = max(every, time.Second)
+				for _, name := range []string{"path", "host", "head"} {
+					if cmd.Flags().Changed(name) {
+						return c.usage(cmd, fmt.Sprintf("--%s: %s is not of mode http", name, p.service), "")
+					}
+				}
+			}
 			return c.probe(p, times, every)
 		},
 	}
 	cmd.Flags().IntVarP(&times, "number", "n", 1, "how many `times` to ask")
-	cmd.Flags().DurationVar(&every, "every", time.Second, "how long from one time to the next")
+	cmd.Flags().DurationVar(&every, "every", time.Second, "how long from one time to the next; requests: at once")
+	cmd.Flags().BoolVar(&checks, "checks", false, "http: ask the checks instead of sending requests")
+	cmd.Flags().StringVar(&req.Path, "path", "", "http: what to ask for (default: the first route's, or /)")
+	cmd.Flags().StringVar(&req.Host, "host", "", "http: the host that is asked (default: the first route's, or localhost)")
+	cmd.Flags().BoolVar(&req.Head, "head", false, "http: HEAD rather than GET")
 	return cmd
 }
 

@@ -10,7 +10,10 @@ import (
 	"errors"
 	"flag"
 	"fmt"
+	"io"
 	"net"
+	"net/http"
+	"net/http/httptest"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -44,6 +47,7 @@ const patience = 20 * time.Second
 // testscript's own commands they have:
 //
 //	servers NAME...            toy servers; each greets with its name. $NAME is the address (blue-1: $BLUE_1)
+//	sites NAME...              the same by HTTP: /N is answered with status N, anything else with 200 and the name
 //	stopserver|startserver NAME   takes a server away, its connections too; brings it back where it was
 //	served NAME N              the server has accepted N connections so far
 //	start NAME CMD ARGS...     runs something beside the script
@@ -79,7 +83,7 @@ func TestScripts(t *testing.T) {
 			return false, fmt.Errorf("unknown condition %q", name)
 		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
-			"servers": command(-1, (*fixture).servers), "stopserver": command(1, (*fixture).stopServer), "startserver": command(1, (*fixture).startServer),
+			"servers": command(-1, (*fixture).servers), "sites": command(-1, (*fixture).makeSites), "stopserver": command(1, (*fixture).stopServer), "startserver": command(1, (*fixture).startServer),
 			"served": command(2, (*fixture).served),
 			"start":  command(-2, (*fixture).start), "signal": command(2, (*fixture).signal), "saw": command(2, (*fixture).saw), "finish": command(2, (*fixture).finish),
 			"exits": command(-2, (*fixture).exits), "waitfor": command(-2, (*fixture).waitFor), "asuid": command(-3, (*fixture).asUID),
@@ -96,6 +100,7 @@ type fixture struct {
 	toys  map[string]*recorded
 	conns map[string]*talking
 	procs map[string]*process
+	sites []*httptest.Server
 	names []string // of the environment variables made by servers
 }
 
@@ -119,6 +124,9 @@ func (f *fixture) close() {
 	}
 	for _, t := range f.toys {
 		t.stop()
+	}
+	for _, s := range f.sites {
+		s.Close()
 	}
 }
 
@@ -176,6 +184,21 @@ func (f *fixture) servers(ts *testscript.TestScript, names []string) {
 		f.toys[name] = r
 		variable := strings.ToUpper(strings.ReplaceAll(name, "-", "_"))
 		ts.Setenv(variable, r.address)
+		f.names = append(f.names, variable)
+	}
+}
+
+func (f *fixture) makeSites(ts *testscript.TestScript, names []string) {
+	for _, name := range names {
+		site := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			if status, err := strconv.Atoi(strings.TrimPrefix(r.URL.Path, "/")); err == nil {
+				w.WriteHeader(status)
+			}
+			_, _ = io.WriteString(w, name)
+		}))
+		f.sites = append(f.sites, site)
+		variable := strings.ToUpper(name)
+		ts.Setenv(variable, site.Listener.Addr().String())
 		f.names = append(f.names, variable)
 	}
 }

@@ -88,6 +88,7 @@ type serving struct {
 	sw      *proxy.Switch
 	front   *front.Front
 	certs   *certs.Manager
+	web     *web.Plane
 	admin   *admin.Server
 	rounds  *rounds.Rounds
 	auto    *failover.Automation
@@ -216,7 +217,8 @@ func (s *serving) open(loops int) (err error) {
 		return err
 	}
 	stream.New(stream.Options{Switch: s.sw, Front: s.front, Access: s.log.Named("access")})
-	h2.New(web.New(web.Options{Switch: s.sw, Front: s.front, Access: s.log.Named("access")}))
+	s.web = web.New(web.Options{Switch: s.sw, Front: s.front, Access: s.log.Named("access")})
+	h2.New(s.web)
 	defer func() {
 		if err != nil {
 			s.front.Stop()
@@ -244,7 +246,7 @@ func (s *serving) open(loops int) (err error) {
 	s.admin = admin.New(admin.Options{
 		Switch: s.sw, Reload: s.reload, History: s.journal.History,
 		Roles:       func() config.Roles { return s.cfg.Load().Admin.Roles },
-		ListenAddrs: s.front.Addr, Rollout: s.rollout, Probe: s.probe, Health: s.health, Certificates: s.certificates,
+		ListenAddrs: s.front.Addr, Rollout: s.rollout, Probe: s.probe, Health: s.health, Request: s.request, Certificates: s.certificates,
 		Version: thisVersion(), Started: started, ConfigPath: s.path, Log: s.log.Named("admin"),
 	})
 	if err := s.openAdmin(cfg); err != nil {

@@ -255,6 +255,9 @@ func (c *cli) serviceDetails(name string, st *api.Status) {
 	s := st.Services[name]
 	c.printf("%s: %s %s since %s (%s), revision %d", name, serviceState(s).text, s.Active, s.Since.Local().Format(time.DateTime), since(s.Since), st.Revision)
 	c.printf("listens on %s; %s, %d held", strings.Join(s.Listen, ", "), plural(s.Connections, "connection"), s.Held)
+	if len(s.PreviewListen) > 0 {
+		c.printf("previews on %s", strings.Join(s.PreviewListen, ", "))
+	}
 	if m := s.Maintenance; m != nil {
 		until := ""
 		if m.Until != nil {

@@ -22,6 +22,7 @@ var (
 	answerBadResponse  = answer{status: 502, reason: "the server's answer is not valid HTTP"}
 	answerUnreachable  = answer{status: 502, reason: "no server could be reached"}
 	answerNoRoute      = answer{status: 404, reason: "no service has this host and path"}
+	answerNoPlace      = answer{status: 404, reason: "the preview names no pool or server of this service"}
 	answerNoServer     = answer{status: 503, reason: "no server takes new work", retry: 1}
 	answerStarved      = answer{status: 503, reason: "the door is out of descriptors or ports", retry: 1}
 	answerOverflow     = answer{status: 503, reason: "too many requests wait at the door", retry: 1}

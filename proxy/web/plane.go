@@ -24,6 +24,7 @@ type Plane struct {
 	front   *front.Front
 	workers []*worker // by loop
 	http2   HTTP2     // nil: nobody speaks it
+	token   Token
 
 	linesMu sync.Mutex // taken only when requests wait
 	lines   map[*proxy.Live]*line
@@ -36,11 +37,14 @@ type Plane struct {
 
 // New makes the plane of the front's http services.
 func New(opt Options) *Plane {
-	p := &Plane{sw: opt.Switch, front: opt.Front, lines: map[*proxy.Live]*line{}}
+	p := &Plane{sw: opt.Switch, front: opt.Front, lines: map[*proxy.Live]*line{}, token: newToken()}
 	p.startAccessLog(opt.Access)
 	opt.Front.Carry(proxy.HTTP, p)
 	return p
 }
+
+// Token entitles whoever has it to previews: the door's own, for probes.
+func (p *Plane) Token() Token { return p.token }
 
 // Worker implements front.Plane.
 func (p *Plane) Worker(l *loop.Loop) front.Worker {

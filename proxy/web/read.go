@@ -123,6 +123,11 @@ func (w *worker) begin(slot uint32, c *client, buf []byte, n int) {
 	if svc.Spec.AccessLog {
 		w.note(c, svc, buf)
 	}
+	if !w.wishes(c, snap, svc, buf) {
+		w.keepRest(c, buf, n)
+		w.answer(slot, c, answerNoPlace)
+		return
+	}
 	if c.info.MaxForwards == 0 { // RFC 9110 7.6.2: this is the last hop
 		w.lastHop(slot, c, buf, n)
 		return

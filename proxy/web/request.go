@@ -77,6 +77,7 @@ func (w *worker) requestHead(c *client, buf []byte) []byte {
 	o := &w.out
 	o.Peer, o.HTTPS, o.By, o.Trailers = c.peer.IP(), c.flags&overTLS != 0, by, true
 	o.Trusted = w.trusts(c)
+	o.Extra = w.hide(w.targets[c.target].service, buf)
 	switch {
 	case c.log.pending():
 		o.RequestID = w.logged(c, logID)

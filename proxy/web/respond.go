@@ -110,12 +110,12 @@ func (w *worker) responseHead(c *client, u *upstream, out, b []byte) []byte {
 		}
 	}
 	c.status, c.headAt = uint16(r.Code), w.loop.Now()
-	*o = h1.ResponseOut{Minor: c.info.Minor, Body: framing, Close: c.flags&closing != 0, By: by, Date: w.date.at(w.loop.Now()), Trailers: true}
+	*o = h1.ResponseOut{Minor: c.info.Minor, Body: framing, Close: c.flags&closing != 0, By: by, Date: w.date.at(w.loop.Now()), Trailers: true, Extra: w.gifts(c, &w.targets[u.target])}
 	if framing == h1.BodyUntilClose {
 		c.flags |= openEnded
 	}
 	if svc := w.targets[u.target].service; c.flags&unknown != 0 && svc != nil {
-		o.Extra = introduction(&svc.Spec.Maintenance)
+		o.Extra = append(o.Extra, introduction(&svc.Spec.Maintenance)...)
 	}
 	return r.AppendTo(out, b, o)
 }

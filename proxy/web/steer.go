@@ -19,12 +19,12 @@ func (w *worker) steer(slot uint32, c *client, buf []byte, n int) {
 		if !alive {
 			return
 		}
-		if c.rev == 0 && w.mustQueue(svc) {
+		if c.rev == 0 && !c.wish.Only() && w.mustQueue(svc) {
 			c.rev = snap.Revision
 			w.hold(slot, c, svc, proxy.Full, buf)
 			return
 		}
-		if c.rev == 0 && w.queueDown(svc) {
+		if c.rev == 0 && !c.wish.Only() && w.queueDown(svc) {
 			c.rev = snap.Revision
 			w.hold(slot, c, svc, proxy.Down, buf)
 			return
@@ -115,7 +115,7 @@ func (w *worker) refused(slot uint32, c *client, svc *proxy.Service, verdict pro
 	}
 }
 
-// choose claims a server for a request: this is the place where its pool is chosen, which is the active one.
+// choose claims a server for a request: this is the place where its pool is chosen.
 func (w *worker) choose(svc *proxy.Service, c *client, buf []byte) (proxy.Claimed, proxy.Verdict) {
 	c.flags &^= past
 	if svc.Maintenance != nil && w.passes(svc, c, buf) {
@@ -127,7 +127,7 @@ func (w *worker) choose(svc *proxy.Service, c *client, buf []byte) (proxy.Claime
 		ip := c.peer.As16()
 		key = proxy.HashBytes(ip[:])
 	}
-	return w.claims.Claim(svc, key, c.tried)
+	return w.claims.ClaimFor(svc, key, c.tried, c.wish)
 }
 
 // resume goes on with a request whose dial was taken back or failed, or whose wait is over.

@@ -53,7 +53,8 @@ type client struct {
 
 	rev      uint64 // of the snapshot its claim was made from; 0: none was made yet for this request
 	tried    proxy.Tried
-	position int32 // of the claimed server in its pool
+	wish     proxy.Wish
+	position int32 // of the claimed server, for tried
 	up       uint32
 	queue    int32 // in worker.queues; -1: none
 	next     uint32
@@ -148,6 +149,7 @@ type worker struct {
 	request  *h1.Request
 	response *h1.Response
 	trailer  *h1.Trailer
+	extra    []byte // lines that a head gets
 	out      h1.RequestOut
 	back     h1.ResponseOut
 	date     date

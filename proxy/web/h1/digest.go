@@ -12,6 +12,8 @@ type digest struct {
 	te         bool // TE: trailers
 	upgrade    Upgrade
 	upgrades   uint8
+	cookies    bool
+	door       bool
 	hosts      uint8
 	host       Span
 	names      [maxNames]Span // what Connection names beyond the options above
@@ -41,6 +43,10 @@ func (t *table) read(buf []byte, minor uint8) (e Err) {
 			e = d.connection(buf, f.Value)
 		case idTE:
 			d.readTE(buf, f.Value)
+		case idCookie:
+			d.cookies = true
+		case idDoor:
+			d.door = true
 		case idUpgrade:
 			d.upgrades = min(d.upgrades+1, 2)
 			d.upgrade = makeUpgrade(f.Value.In(buf))

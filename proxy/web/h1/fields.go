@@ -122,8 +122,13 @@ const (
 	idForwardedProto
 	idForwardedHost
 	idForwarded
+	idCookie
+	idDoor  // X-Turnout-…: what a client says to the door, or would have a server believe that the door said
 	idSpoof // means where the client is to some server: dropped unless the peer is trusted
 )
+
+// door begins the names of fields that are between a client and the door.
+const door = "x-turnout-"
 
 // identify is called for every field; most are told apart by their length and first letter.
 func identify(name []byte) fieldID {
@@ -144,7 +149,12 @@ func identify(name []byte) fieldID {
 			return is("date", idDate)
 		}
 	case 6:
-		return is("expect", idExpect)
+		switch c {
+		case 'c':
+			return is("cookie", idCookie)
+		case 'e':
+			return is("expect", idExpect)
+		}
 	case 7:
 		switch c {
 		case 't':
@@ -212,6 +222,9 @@ func identify(name []byte) fieldID {
 		if c == 'p' {
 			return is("proxy-authorization", idHop)
 		}
+	}
+	if len(name) > len(door) && lower(name[0]) == 'x' && fold(name[:len(door)], door) {
+		return idDoor
 	}
 	if len(name) > len("x-forwarded-") && lower(name[0]) == 'x' {
 		return spoof(name[:len("x-forwarded-")], "x-forwarded-")

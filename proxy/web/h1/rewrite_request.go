@@ -87,7 +87,7 @@ func (r *Request) appendStart(dst, buf []byte, o *RequestOut) []byte {
 // keeps decides about the fields that identify knows. Those written anew by AppendTo are not kept.
 func (r *Request) keeps(buf []byte, f *Field, o *RequestOut) bool {
 	switch f.id {
-	case idDate:
+	case idDate, idCookie:
 		return true
 	case idTrailer:
 		return o.Trailers && r.Body == BodyChunked
@@ -247,7 +247,7 @@ func (r *Request) AppendTrace(dst, buf []byte) []byte {
 	for i := range r.fields {
 		f := &r.fields[i]
 		name := f.Name.In(buf)
-		if fold(name, "cookie") || fold(name, "authorization") || fold(name, "proxy-authorization") {
+		if fold(name, "cookie") || fold(name, "authorization") || fold(name, "proxy-authorization") || f.id == idDoor {
 			continue
 		}
 		dst = appendField(dst, buf, f)
