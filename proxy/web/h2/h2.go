@@ -62,7 +62,7 @@ func New(plane *web.Plane) *Side {
 func newSlot() *slot {
 	l := &slot{
 		base:   &http.Server{MaxHeaderBytes: 64 << 10, IdleTimeout: idleTime, ErrorLog: log.New(io.Discard, "", 0)},
-		server: &http2.Server{MaxConcurrentStreams: maxStreams, IdleTimeout: idleTime, MaxUploadBufferPerStream: 256 << 10, MaxUploadBufferPerConnection: 1 << 20},
+		server: &http2.Server{MaxConcurrentStreams: maxStreams, MaxReadFrameSize: 16 << 10, IdleTimeout: idleTime, MaxUploadBufferPerStream: 256 << 10, MaxUploadBufferPerConnection: 1 << 20},
 	}
 	_ = http2.ConfigureServer(l.base, l.server) // fails for a TLS configuration only, and there is none
 	return l
