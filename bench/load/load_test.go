@@ -78,8 +78,9 @@ func TestEcho_GoesRoundAndRound(t *testing.T) {
 func TestRate_SendsWhatIsDueAndGetsItAllBack(t *testing.T) {
 	_, p := through(t, Echo, Client{Mode: RateLoop, Threads: 2, Conns: 5, Rate: 2000})
 	a, b, r := run(t, p)
+	// Each thread takes a mark when it comes to it: on a busy machine milliseconds apart, two messages each.
 	due := float64(b.At-a.At) / 1e9 * 2000
-	if n := float64(r.Latency.N()); n < due-3 || n > due+3 {
+	if n := float64(r.Latency.N()); n < due*3/4 || n > due*5/4 {
 		t.Errorf("%v latencies of messages due between the marks, want about %v", n, due)
 	}
 	if r.Lag.N() != r.Latency.N() || r.Latency.Max() < r.Lag.Max()/2 {

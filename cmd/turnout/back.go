@@ -5,9 +5,10 @@ import "github.com/spf13/cobra"
 func (c *cli) backCommand() *cobra.Command {
 	f := &swapFlags{}
 	cmd := &cobra.Command{
-		Use:               "back TARGET",
-		Short:             "Swap back to where a service or group was before its last swap",
-		Long:              "Swap back to where a service or group was before its last swap. It is a swap like any other, and takes its flags.",
+		Use:   "back TARGET",
+		Short: "Swap back to where a service or group was before its last swap",
+		Long: `Swap back to where a service or group was before its last swap. It is a swap like any other, and takes its flags. While a
+service is split, it takes the split back: all new clients go to the active pool.`,
 		Args:              c.wants(1, 1, "TARGET, a service or group"),
 		ValidArgsFunction: c.complete(targets),
 		RunE:              func(cmd *cobra.Command, args []string) error { return c.swap(cmd, f, args[0], "") },

@@ -62,8 +62,8 @@ func (c *cli) root() *cobra.Command {
 	root := &cobra.Command{
 		Use:   "turnout",
 		Short: "A stable front door for servers that must be maintained without being missed",
-		Long: `turnout stands before pools of servers, carries their TCP traffic, and on one command moves all of it
-from one pool to another: at once, exactly, provably.
+		Long: `turnout stands before pools of servers, carries their TCP and HTTP traffic, and on one command moves all
+of it from one pool to another: at once, exactly, provably.
 
   turnout serve -c turnout.yaml     run the door
   turnout swap node standby         move all new work of the service node to the pool standby
