@@ -158,7 +158,7 @@ func TestClients_AThousandIdleOnesAreHarmless(t *testing.T) {
 	}
 	begun := time.Now()
 	d.done(d.Swap(t.Context(), "api", api.SwapRequest{}))
-	if took := time.Since(begun); took > time.Second {
+	if took := time.Since(begun); took > 10*time.Second {
 		t.Errorf("a swap took %s beside them", took)
 	}
 	for _, c := range conns {

@@ -167,7 +167,7 @@ func TestProxyProtocol_WhoAnnouncesItselfTooSlowlyIsClosedAtTheDeadline(t *testi
 			t.Errorf("%q, %v", s, err)
 		}
 	}
-	if took := time.Since(begun); took < 280*time.Millisecond || took > time.Second {
+	if took := time.Since(begun); took < 280*time.Millisecond || took > 10*time.Second {
 		t.Errorf("after %v", took)
 	}
 	waitFor(t, "counted", func() bool { return d.Current().Service("svc").Counts().Malformed == 2 })

@@ -548,7 +548,7 @@ func carriedBytes(d *door) int64 {
 
 func TestRelay_IdleDeadlineClosesAndActivityDefersIt(t *testing.T) {
 	spec := pools([]string{"a", echo(t, "a").address()})
-	spec.Services[0].Timeouts.Idle = 300 * time.Millisecond
+	spec.Services[0].Timeouts.Idle = time.Second
 	d := openDoor(t, spec)
 	idle, busy := d.dial("svc"), d.dial("svc")
 	readLine(t, idle)
@@ -559,20 +559,20 @@ func TestRelay_IdleDeadlineClosesAndActivityDefersIt(t *testing.T) {
 		_, _ = readAll(idle)
 		ended <- time.Since(begun)
 	}()
-	for time.Since(begun) < time.Second {
+	for time.Since(begun) < 1600*time.Millisecond {
 		if got := ask(t, busy, "still here"); got != "still here" {
 			t.Fatal(got)
 		}
 		time.Sleep(50 * time.Millisecond)
 	}
-	if took := <-ended; took < 250*time.Millisecond || took > 900*time.Millisecond {
+	if took := <-ended; took < 950*time.Millisecond || took > 10*time.Second {
 		t.Errorf("the idle one ended after %v", took)
 	}
 	last := time.Now()
 	if s, err := readAll(busy); s != "" || err != nil {
 		t.Errorf("%q, %v", s, err)
 	}
-	if took := time.Since(last); took < 150*time.Millisecond || took > 2*time.Second {
+	if took := time.Since(last); took < 900*time.Millisecond || took > 10*time.Second {
 		t.Errorf("the other one ended %v after its last word", took)
 	}
 }
@@ -675,7 +675,7 @@ func TestRelay_AResetThatWaitsEndsWhenItsSideBreaksOff(t *testing.T) {
 			d.drainOf(time.Millisecond, "")
 		}
 		d.gone()
-		if took := time.Since(begun); took > 3*time.Second {
+		if took := time.Since(begun); took > 10*time.Second {
 			t.Errorf("%s: forgotten after %v", from, took)
 		}
 	}
