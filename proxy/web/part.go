@@ -10,7 +10,7 @@ const partAfter = time.Second
 // lookForParting notes a client that ended its side while it waits for the server's answer. It may be done with
 // sending, or it may have closed: nothing on the wire tells these apart until it is sent something.
 func (w *worker) lookForParting(slot uint32, c *client) {
-	if c.flags&(hup|parted) != hup || !c.body.Done() || c.status != 0 || c.info.Minor == 0 || c.flags&inSession != 0 {
+	if c.flags&(hup|parted) != hup || !c.body.Done() || c.status != 0 || c.info.Minor == 0 || c.fd < 0 {
 		return
 	}
 	c.flags |= parted

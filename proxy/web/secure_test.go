@@ -247,3 +247,17 @@ func TestHTTPS_RedirectFromLeadsToTheSameURL(t *testing.T) {
 	}
 	_ = config
 }
+
+func TestHTTPS_WhatAClientThatLeftHasAskedForIsTakenBack(t *testing.T) {
+	spec, config := secured(t, pools([]string{"p", silent(t)}))
+	d := openDoor(t, spec)
+	c, err := tls.Dial("tcp", d.addr("svc"), config)
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, _ = io.WriteString(c, get)
+	server := d.Current().Service("svc").Pool("p").Servers()[0]
+	waitFor(t, "it to be at the server", func() bool { return server.Counts().Connections == 1 })
+	_ = c.Close()
+	waitFor(t, "it to be taken back", func() bool { return server.Counts().Connections == 0 })
+}

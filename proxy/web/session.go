@@ -2,6 +2,7 @@ package web
 
 import (
 	"syscall"
+	"time"
 
 	"github.com/turnout-proxy/turnout/proxy/loop"
 	"github.com/turnout-proxy/turnout/proxy/secure"
@@ -35,8 +36,8 @@ type Stranger struct {
 
 // HTTP2 serves clients that agreed upon h2 in their handshake; package h2 does.
 type HTTP2 interface {
-	// Serve takes a session, with its descriptor, off the loop it is called on.
-	Serve(loopID int, listener uint32, peer loop.Addr, s *secure.Session)
+	// Serve takes a session, with its descriptor, off the loop it is called on. idle is how long it may be at rest; 0: ever.
+	Serve(loopID int, listener uint32, peer loop.Addr, s *secure.Session, idle time.Duration)
 	// Retire has clients go elsewhere that came by listeners which keep says false to.
 	Retire(keep func(listener uint32) bool)
 	Close()
@@ -45,11 +46,11 @@ type HTTP2 interface {
 // SetHTTP2 must be called before the front starts.
 func (p *Plane) SetHTTP2(h HTTP2) { p.http2 = h }
 
-// Stranger has a client adopted by a loop, from anywhere. adopted is called there, with what Ref.Wake does. It returns false
-// if the loop has stopped.
-func (p *Plane) Stranger(loopID int, s Stranger, adopted func(wake func())) bool {
+// Stranger has a client adopted by a loop, from anywhere. adopted is called there. It returns false if the loop has
+// stopped.
+func (p *Plane) Stranger(loopID int, s Stranger, adopted func(Ref)) bool {
 	w := p.workers[loopID]
-	return w.loop.Post(func() { adopted(w.adopt(s).Wake) })
+	return w.loop.Post(func() { adopted(w.adopt(s)) })
 }
 
 // Ref names a client to those who do not run on its loop.
@@ -82,6 +83,9 @@ func (w *worker) adopt(s Stranger) Ref {
 func (r Ref) Wake() {
 	r.w.loop.Post(func() { r.w.clientEvent(r.token, loop.In|loop.RDHUP|loop.Out) })
 }
+
+// Gone tells the client's loop that nobody is there any more: what was asked for is taken back.
+func (r Ref) Gone() { r.w.loop.Post(func() { r.w.clientEvent(r.token, loop.Err) }) }
 
 // recv reads from a client.
 func (w *worker) recv(slot uint32, c *client, b []byte) (int, syscall.Errno) {

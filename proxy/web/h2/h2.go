@@ -8,8 +8,9 @@
 // goes to the new side.
 //
 // Promises: between a stream and the plane wait at most 64 KiB in each direction. An answer cut short resets the stream.
-// A listener that goes, and the end of the door, say GOAWAY. Of one connection at most 128 streams are open at once;
-// resetting them fast, and headers without an end, are http2.Server's to bound.
+// A listener that goes, and the end of the door, say GOAWAY; so does a connection that was at rest for as long as
+// timeouts.idle. Of one connection at most 128 streams are open at once. One whose streams are mostly reset before their
+// answer is ended; headers without an end are http2.Server's to bound.
 //
 // Not promised: HTTP/2 without TLS, and towards servers; server push; CONNECT.
 package h2
@@ -21,6 +22,7 @@ import (
 	"net"
 	"net/http"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/net/http2"
@@ -32,7 +34,9 @@ import (
 
 const (
 	maxStreams = 128
-	idleTime   = 3 * time.Minute
+	// maxResets is how many streams of one connection its client may reset before their answer was whole; beyond it, and
+	// if it resets most of them, it wants to keep servers busy with what it throws away.
+	maxResets = 500
 )
 
 // Side serves the connections that speak HTTP/2. It implements web.HTTP2.
@@ -41,9 +45,15 @@ type Side struct {
 	running sync.WaitGroup
 
 	mu     sync.Mutex
-	slots  map[uint32]*slot
+	slots  map[kind]*slot
 	conns  map[net.Conn]struct{}
 	closed bool
+}
+
+// kind is what connections of one slot have in common.
+type kind struct {
+	listener uint32
+	idle     time.Duration
 }
 
 // slot serves what came by one listener; its Shutdown says GOAWAY to all of that.
@@ -52,24 +62,41 @@ type slot struct {
 	server *http2.Server
 }
 
+// client is one connection.
+type client struct {
+	net.Conn
+	loopID   int
+	listener uint32
+	peer     loop.Addr
+
+	streams, resets atomic.Int64
+}
+
+// reset counts a stream that the client broke off, and ends a connection that does little else.
+func (c *client) reset() {
+	if n := c.resets.Add(1); n > maxResets && 2*n > c.streams.Load() {
+		_ = c.Close()
+	}
+}
+
 // New makes the side of a plane.
 func New(plane *web.Plane) *Side {
-	s := &Side{plane: plane, slots: map[uint32]*slot{}, conns: map[net.Conn]struct{}{}}
+	s := &Side{plane: plane, slots: map[kind]*slot{}, conns: map[net.Conn]struct{}{}}
 	plane.SetHTTP2(s)
 	return s
 }
 
-func newSlot() *slot {
+func newSlot(idle time.Duration) *slot {
 	l := &slot{
-		base:   &http.Server{MaxHeaderBytes: 64 << 10, IdleTimeout: idleTime, ErrorLog: log.New(io.Discard, "", 0)},
-		server: &http2.Server{MaxConcurrentStreams: maxStreams, MaxReadFrameSize: 16 << 10, IdleTimeout: idleTime, MaxUploadBufferPerStream: 256 << 10, MaxUploadBufferPerConnection: 1 << 20},
+		base:   &http.Server{MaxHeaderBytes: 64 << 10, IdleTimeout: idle, ErrorLog: log.New(io.Discard, "", 0)},
+		server: &http2.Server{MaxConcurrentStreams: maxStreams, MaxReadFrameSize: 16 << 10, IdleTimeout: idle, MaxUploadBufferPerStream: 256 << 10, MaxUploadBufferPerConnection: 1 << 20},
 	}
 	_ = http2.ConfigureServer(l.base, l.server) // fails for a TLS configuration only, and there is none
 	return l
 }
 
 // Serve implements web.HTTP2: it takes the session off its loop.
-func (s *Side) Serve(loopID int, listener uint32, peer loop.Addr, session *secure.Session) {
+func (s *Side) Serve(loopID int, listener uint32, peer loop.Addr, session *secure.Session, idle time.Duration) {
 	conn, err := session.Unbind()
 	if err != nil {
 		return
@@ -80,15 +107,16 @@ func (s *Side) Serve(loopID int, listener uint32, peer loop.Addr, session *secur
 		_ = conn.Close()
 		return
 	}
-	l := s.slots[listener]
+	l := s.slots[kind{listener, idle}]
 	if l == nil {
-		l = newSlot()
-		s.slots[listener] = l
+		l = newSlot(idle)
+		s.slots[kind{listener, idle}] = l
 	}
 	s.conns[conn] = struct{}{}
+	c := &client{Conn: conn, loopID: loopID, listener: listener, peer: peer}
 	s.running.Go(func() { // ends with the connection
 		l.server.ServeConn(conn, &http2.ServeConnOpts{BaseConfig: l.base, Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-			s.stream(w, r, loopID, listener, peer)
+			s.stream(w, r, c)
 		})})
 		_ = conn.Close()
 		s.mu.Lock()
@@ -101,9 +129,9 @@ func (s *Side) Serve(loopID int, listener uint32, peer loop.Addr, session *secur
 func (s *Side) Retire(keep func(listener uint32) bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	for id, l := range s.slots {
-		if !keep(id) {
-			delete(s.slots, id)
+	for k, l := range s.slots {
+		if !keep(k.listener) {
+			delete(s.slots, k)
 			done, cancel := context.WithCancel(context.Background())
 			cancel() // nothing is waited for
 			_ = l.base.Shutdown(done)

@@ -27,7 +27,8 @@ type pipe struct {
 	over    bool   // the plane has said all, or is done with it
 	broken  bool   // and not in order
 	gone    bool   // the stream is over
-	wake    func() // tells the plane's loop; nil until the plane has adopted this
+	adopted bool   // the plane has it
+	plane   web.Ref
 }
 
 var errGone = errors.New("the stream is over")
@@ -95,12 +96,25 @@ func (p *pipe) end(broken bool) {
 // leave is the end of the stream.
 func (p *pipe) leave() {
 	p.mu.Lock()
+	tell := p.adopted && !p.gone
 	p.gone = true
-	wake := p.wake
 	p.changed.Broadcast()
 	p.mu.Unlock()
-	if wake != nil {
-		wake()
+	if tell {
+		p.plane.Gone()
+	}
+}
+
+// adopt is called when the plane has it.
+func (p *pipe) adopt(r web.Ref) {
+	p.mu.Lock()
+	p.plane, p.adopted = r, true
+	gone := p.gone
+	p.mu.Unlock()
+	if gone {
+		r.Gone()
+	} else {
+		r.Wake() // for what was written since it was first read
 	}
 }
 
@@ -118,10 +132,10 @@ func (p *pipe) Write(b []byte) (int, error) {
 		k := min(len(b)-n, most-len(p.in))
 		p.in = append(p.in, b[n:n+k]...)
 		n += k
-		wake := p.wake
+		tell := p.adopted
 		p.mu.Unlock()
-		if wake != nil {
-			wake()
+		if tell {
+			p.plane.Wake()
 		}
 	}
 	return len(b), nil
@@ -147,20 +161,18 @@ func (p *pipe) Read(b []byte) (int, error) {
 	if p.out = p.out[n:]; len(p.out) == 0 {
 		p.out = nil
 	}
-	wake := p.wake
-	if !p.full {
-		wake = nil
-	}
+	tell := p.adopted && p.full && n > 0
 	p.full = false
 	p.mu.Unlock()
-	if wake != nil && n > 0 {
-		wake()
+	if tell {
+		p.plane.Wake()
 	}
 	return n, err
 }
 
 // stream carries one request and its answer.
-func (s *Side) stream(w http.ResponseWriter, r *http.Request, loopID int, listener uint32, peer loop.Addr) {
+func (s *Side) stream(w http.ResponseWriter, r *http.Request, c *client) {
+	c.streams.Add(1)
 	if r.Method == http.MethodConnect {
 		http.Error(w, "CONNECT is not carried", http.StatusNotImplemented)
 		return
@@ -172,12 +184,7 @@ func (s *Side) stream(w http.ResponseWriter, r *http.Request, loopID int, listen
 	if _, err := io.WriteString(p, requestHead(r)); err != nil {
 		panic(http.ErrAbortHandler)
 	}
-	if !s.plane.Stranger(loopID, web.Stranger{Session: p, Listener: listener, FD: -1, Peer: peer, HTTPS: true}, func(wake func()) {
-		p.mu.Lock()
-		p.wake = wake
-		p.mu.Unlock()
-		wake() // for what was written since it was first read
-	}) {
+	if !s.plane.Stranger(c.loopID, web.Stranger{Session: p, Listener: c.listener, FD: -1, Peer: c.peer, HTTPS: true}, p.adopt) {
 		panic(http.ErrAbortHandler)
 	}
 	var sent sync.WaitGroup
@@ -189,6 +196,9 @@ func (s *Side) stream(w http.ResponseWriter, r *http.Request, loopID int, listen
 	_ = r.Body.Close()
 	sent.Wait()
 	if !ok {
+		if r.Context().Err() != nil {
+			c.reset()
+		}
 		panic(http.ErrAbortHandler) // RST_STREAM
 	}
 }
