@@ -27,7 +27,7 @@ demo: build ## two toy servers, a door, live traffic, 12 swaps: see it work in t
 run: build ## the same, and it stays up with a config to play with
 	./$(BIN) demo --keep
 
-test: tools ## all tests with the race detector; installs redis, postgresql, haproxy, nginx where it may
+test: tools ## all tests with the race detector; installs redis, postgresql, haproxy, nginx, chromium where it may
 	$(GO) vet ./...
 	$(GO) test -race -timeout 15m $(TESTFLAGS) $(PKGS)
 
