@@ -3,6 +3,7 @@ package admin
 import (
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
+	"strconv"
 
 	"github.com/turnout-proxy/turnout/proxy"
 )
@@ -49,6 +50,7 @@ var (
 	descHealth      = desc("server_health", "1 for the state that the server's checks have come to, 0 for the others: unknown, ready, failing (was ready), waiting (never was).", "service", "pool", "server", "state")
 	descTransitions = desc("server_health_transitions_total", "How often the server's state of health has changed.", "service", "pool", "server")
 	descRequests    = desc("http_requests_total", "Requests that a server of the pool answered, by the first digit of the status; none: it did not answer.", "service", "pool", "code")
+	descOwn         = desc("http_own_answers_total", "Requests that the door answered itself, by status.", "service", "code")
 	descDuration    = desc("http_request_duration_seconds", "From a request's first byte to the end of its answer.", "service", "pool")
 
 	descResteered = desc("resteered_total", "Connections being established to the pool that a change took back and led elsewhere.", "service", "pool")
@@ -70,7 +72,7 @@ var (
 func (collector) Describe(out chan<- *prometheus.Desc) {
 	for _, d := range []*prometheus.Desc{
 		descBuild, descRevision, descFrozen, descActive, descShare, descReady, descConflict, descFailovers, descMaintenance, descAccepted, descRefused, descHeld, descHeldTotal,
-		descOverlap, descLastSwap, descTotal, descOpen, descDialing, descFailures, descBytes, descRequests, descDuration, descResteered, descCut,
+		descOverlap, descLastSwap, descTotal, descOpen, descDialing, descFailures, descBytes, descRequests, descOwn, descDuration, descResteered, descCut,
 		descHealth, descTransitions, descDraining, descSwaps, descReloads, descReloadGood, descReloadTime, descJournal,
 		descHandshakes, descNotAfter, descCertGood,
 	} {
@@ -183,6 +185,15 @@ func (out scrape) service(svc *proxy.Service, stats *proxy.Stats) {
 	out.counter(descRefused, n.Overflowed, name, "hold_overflow")
 	out.counter(descRefused, n.Expired, name, "hold_timeout")
 	out.counter(descRefused, n.Malformed, name, "malformed")
+	if svc.Spec.Mode == proxy.HTTP {
+		for i, count := range n.Own {
+			code := "other"
+			if i < len(proxy.OwnStatuses) {
+				code = strconv.Itoa(proxy.OwnStatuses[i])
+			}
+			out.counter(descOwn, count, name, code)
+		}
+	}
 	if svc.Spec.TLS != nil {
 		out.counter(descHandshakes, n.Secured, name, "done")
 		out.counter(descHandshakes, n.Insecure, name, "failed")

@@ -376,7 +376,19 @@ func (c *Claimer) Accepted(svc *Service) { svc.Live.cells[c.loop].accepted.Add(1
 // Refused counts a client that the door answered itself, in maintenance or for want of a server.
 func (c *Claimer) Refused(svc *Service) { svc.Live.cells[c.loop].refused.Add(1) }
 
-// Malformed counts a client that did not begin with a valid PROXY header.
+// OwnStatuses are those that the door's own answers usually have.
+var OwnStatuses = [...]int{200, 301, 308, 400, 404, 408, 414, 417, 431, 501, 502, 503, 504, 505}
+
+// Own counts an answer of the door itself to a request.
+func (c *Claimer) Own(svc *Service, status int) {
+	i := 0
+	for i < len(OwnStatuses) && OwnStatuses[i] != status {
+		i++
+	}
+	svc.Live.cells[c.loop].own[i].Add(1)
+}
+
+// Malformed counts a client that did not begin with a valid PROXY header, or sent what is no request.
 func (c *Claimer) Malformed(svc *Service) { svc.Live.cells[c.loop].malformed.Add(1) }
 
 // Secured counts a TLS handshake with a client; Insecure one that did not come about.

@@ -116,7 +116,8 @@ type serviceCell struct {
 	overflowed atomic.Uint64 // answered by the door: too many held
 	expired    atomic.Uint64 // answered by the door: waited too long in a hold
 	heldTotal  atomic.Uint64
-	malformed  atomic.Uint64 // no valid PROXY header
+	malformed  atomic.Uint64 // no valid PROXY header, or no request
+	own        [len(OwnStatuses) + 1]atomic.Uint64
 	secured    atomic.Uint64 // TLS handshakes
 	insecure   atomic.Uint64 // clients without one, though the service asks for it
 	_          [16]byte
@@ -269,6 +270,7 @@ func (s *Service) Held() int { return int(s.Live.held.Load()) }
 type ServiceCounts struct {
 	Accepted, Refused, Overflowed, Expired, HeldTotal, Malformed uint64
 	Secured, Insecure                                            uint64
+	Own                                                          [len(OwnStatuses) + 1]uint64 // http: the door's own answers; the last: of any other status
 }
 
 // Counts reads what all loops count on the service.
@@ -282,6 +284,9 @@ func (s *Service) Counts() ServiceCounts {
 		n.Expired += c.expired.Load()
 		n.HeldTotal += c.heldTotal.Load()
 		n.Malformed += c.malformed.Load()
+		for k := range c.own {
+			n.Own[k] += c.own[k].Load()
+		}
 		n.Secured += c.secured.Load()
 		n.Insecure += c.insecure.Load()
 	}

@@ -39,13 +39,25 @@ const (
 // maxLogged bounds a line's text.
 const maxLogged = loop.TinyBuf
 
-// note keeps what the access log will say of a request that has just been parsed.
-func (w *worker) note(c *client, svc *proxy.Service, buf []byte) {
+// noteUnread keeps what it will say of what did not become a request.
+func (w *worker) noteUnread(c *client, service string) {
+	w.drop(&c.log)
+	c.log.buf = w.loop.GetBuf(maxLogged)
+	b := append(w.loop.Bytes(c.log.buf)[:0], service...)
+	c.logLens = [4]uint8{logService: uint8(len(b))}
+	from := len(b)
+	b = append(b, w.ids.next()...)
+	c.logLens[logID] = uint8(len(b) - from)
+	c.log.off, c.log.end = 0, int32(len(b))
+}
+
+// note keeps what the access log will say of a request that has just been parsed. service is "" when none takes it.
+func (w *worker) note(c *client, service string, buf []byte) {
 	w.drop(&c.log)
 	c.log.buf = w.loop.GetBuf(maxLogged)
 	b := w.loop.Bytes(c.log.buf)[:0]
 	part := func(which int, from int) { c.logLens[which] = uint8(len(b) - from) }
-	b = append(b, svc.Spec.Name...)
+	b = append(b, service...)
 	part(logService, 0)
 	from := len(b)
 	b = append(b, w.request.MethodName.In(buf)...)

@@ -18,6 +18,7 @@ var (
 	answerBodyLate     = answer{status: 408, reason: "the request's body took too long"}
 	answerResponseLate = answer{status: 504, reason: "the server took too long to answer"}
 	answerNoResponse   = answer{status: 502, reason: "the server closed without an answer"}
+	answerInterims     = answer{status: 502, reason: "the server sends interim answers without end"}
 	answerEarlyEnd     = answer{status: 502, reason: "the server's answer ends within its head"}
 	answerBadResponse  = answer{status: 502, reason: "the server's answer is not valid HTTP"}
 	answerUnreachable  = answer{status: 502, reason: "no server could be reached"}
@@ -48,6 +49,13 @@ func (w *worker) finishAnswer(slot uint32, c *client, status int, out, body []by
 		return
 	}
 	w.logEnd(slot, c, endDoor)
+	svc := w.at
+	if c.target >= 0 {
+		svc = w.targets[c.target].service
+	}
+	if svc != nil {
+		w.claims.Own(svc, status)
+	}
 	if c.flags&closing != 0 {
 		w.say(slot, c)
 		return

@@ -89,16 +89,26 @@ func (w *worker) firstByte(slot uint32, c *client) {
 func (w *worker) late(slot uint32, c *client) {
 	if c.progress.Started() {
 		c.info, c.body = h1.Info{}, endless
+		w.unread(c)
 		w.answer(slot, c, answerHeaderLate)
 		return
 	}
 	w.close(slot, c, false)
 }
 
+// unread prepares the answer to what did not become a request: only the listener tells whose it was.
+func (w *worker) unread(c *client) {
+	w.at = w.sw.Current().At(int(c.listener))
+	if w.at != nil && w.at.Spec.AccessLog && !c.log.pending() {
+		w.noteUnread(c, w.at.Spec.Name)
+	}
+}
+
 // malformed answers what is no request, and ends the connection: what follows has no meaning.
 func (w *worker) malformed(slot uint32, c *client, e h1.Err) {
-	if svc := w.sw.Current().At(int(c.listener)); svc != nil {
-		w.claims.Malformed(svc)
+	w.unread(c)
+	if w.at != nil {
+		w.claims.Malformed(w.at)
 	}
 	c.info, c.body = h1.Info{Method: w.request.Method, Minor: 1}, endless
 	w.answer(slot, c, answer{status: e.Status(), reason: e.Reason()})
@@ -113,6 +123,7 @@ func (w *worker) begin(slot uint32, c *client, buf []byte, n int) {
 		c.flags |= closing
 	}
 	snap := w.sw.Current()
+	w.at = snap.At(int(c.listener))
 	if c.flags&overTLS == 0 && w.plainly(slot, c, snap, buf, n) {
 		return
 	}
@@ -121,7 +132,7 @@ func (w *worker) begin(slot uint32, c *client, buf []byte, n int) {
 		return
 	}
 	if svc.Spec.AccessLog {
-		w.note(c, svc, buf)
+		w.note(c, svc.Spec.Name, buf)
 	}
 	if !w.wishes(c, snap, svc, buf) {
 		w.keepRest(c, buf, n)

@@ -49,7 +49,7 @@ func (w *worker) sendOn(slot uint32, c *client, us uint32, buf []byte, n int) bo
 	u.client, c.up, c.state = slot, us, carrying
 	c.target, c.sentAt = u.target, w.loop.Now()
 	u.flags &= upReadable | upHup
-	u.progress = h1.Progress{}
+	u.progress, u.interims = h1.Progress{}, 0
 	w.claims.Carried(srv, len(out)+len(payload), 0)
 	if a := len(out) - sent; a >= 0 {
 		w.keep(&u.out, out[sent:], payload)
@@ -86,7 +86,6 @@ func (w *worker) requestHead(c *client, buf []byte) []byte {
 	default:
 		o.RequestID = nil
 	}
-	o.Without = bypass
 	if svc := w.targets[c.target].service; svc != nil && w.stranger(&svc.Spec.Maintenance, buf) {
 		c.flags |= unknown
 	}

@@ -7,6 +7,9 @@ import (
 	"github.com/turnout-proxy/turnout/proxy/web/h1"
 )
 
+// maxInterims is how many interim answers (1xx) one request may have: each puts off the deadline of the answer proper.
+const maxInterims = 128
+
 // respond carries the answer to the client, until there is no more to read, or the client takes no more, or it is
 // others' turn. It returns false if the request is no longer under way.
 func (w *worker) respond(slot uint32, c *client, us uint32, u *upstream) bool {
@@ -78,6 +81,9 @@ func (w *worker) take(slot uint32, c *client, us uint32, u *upstream, b []byte) 
 		case w.response.Switched:
 			return w.dig(slot, c, us, u, w.switchHead(c, u, out, b), b[n:])
 		case w.response.Interim:
+			if u.interims++; u.interims > maxInterims {
+				return w.failed(slot, c, answerInterims)
+			}
 			if c.info.Minor > 0 {
 				w.back = h1.ResponseOut{Minor: 1, By: by}
 				out = w.response.AppendTo(out, b, &w.back)

@@ -6,6 +6,7 @@ import (
 	"io"
 	"net"
 	"net/netip"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -51,6 +52,88 @@ func TestEachRequestHasALineInTheAccessLog(t *testing.T) {
 	n := d.Current().Service("svc").Pools[0].Members[0].Counts().Requests
 	if n.Answers != [proxy.AnswerClasses]uint64{2: 2} || n.Sum <= 0 {
 		t.Errorf("counted %+v", n)
+	}
+}
+
+func TestWhatTheDoorAnswersItselfIsCountedAndLogged(t *testing.T) {
+	core, logged := observer.New(zap.InfoLevel)
+	spec := pools([]string{"blue", says(t, "blue")})
+	first := &spec.Services[0]
+	first.Listen = []proxy.ListenSpec{{Network: proxy.NetTCP, Address: freeAddress(t)}}
+	first.AccessLog, first.Routes = true, []proxy.RouteSpec{{Host: "a"}}
+	second := *first
+	second.Name, second.Routes = "two", []proxy.RouteSpec{{Host: "b"}}
+	spec.Services = append(spec.Services, second)
+	d := openDoorWith(t, spec, zap.New(core))
+	for i, x := range []struct {
+		send, service string
+		status        int
+		log           map[string]any
+	}{
+		{"GET /x HTTP/1.1\r\nHost: c\r\n\r\n", "svc", 404, map[string]any{"service": "", "method": "GET", "host": "c", "path": "/x"}},
+		{"GET / HTTP/1.1\r\nHost: a\r\nHost: b\r\n\r\n", "svc", 400, map[string]any{"service": "svc", "method": "", "path": ""}},
+		{"OPTIONS * HTTP/1.1\r\nHost: b\r\nMax-Forwards: 0\r\n\r\n", "two", 200, map[string]any{"service": "two", "method": "OPTIONS", "path": "*"}},
+	} {
+		c := d.dial()
+		c.send(x.send)
+		if status, _ := c.answer(); !strings.HasPrefix(status, fmt.Sprintf("HTTP/1.1 %d ", x.status)) {
+			t.Errorf("%q: got %s", x.send, status)
+		}
+		waitFor(t, "its line", func() bool { return logged.Len() == i+1 })
+		line := logged.All()[i].ContextMap()
+		x.log["status"], x.log["end"], x.log["pool"] = x.status, "answered by the door", ""
+		for k, v := range x.log {
+			if fmt.Sprint(line[k]) != fmt.Sprint(v) {
+				t.Errorf("%q: %s is %v, want %v", x.send, k, line[k], v)
+			}
+		}
+		n := d.Current().Service(x.service).Counts()
+		if k := slices.Index(proxy.OwnStatuses[:], x.status); n.Own[k] != 1 {
+			t.Errorf("%q: counted %v", x.send, n.Own)
+		}
+	}
+}
+
+func TestARequestThatDoesNotComeIsLogged(t *testing.T) {
+	core, logged := observer.New(zap.InfoLevel)
+	spec := pools([]string{"blue", says(t, "blue")})
+	spec.Services[0].AccessLog, spec.Services[0].Timeouts.RequestHeader = true, 200*time.Millisecond
+	d := openDoorWith(t, spec, zap.New(core))
+	waitFor(t, "a line of a 408", func() bool { // who is slow to begin is closed without a word
+		c := d.dial()
+		_, _ = io.WriteString(c, "GET / HTT")
+		_, _ = io.Copy(io.Discard, c)
+		return slices.ContainsFunc(logged.All(), func(e observer.LoggedEntry) bool {
+			m := e.ContextMap()
+			return fmt.Sprintf("%v %v [%v%v]", m["status"], m["service"], m["method"], m["path"]) == "408 svc []"
+		})
+	})
+}
+
+func TestInterimAnswersWithoutEndAreEnded(t *testing.T) {
+	for _, version := range []string{"1.1", "1.0"} {
+		d := openDoor(t, pools([]string{"p", toy(t, func(c *net.TCPConn, r *bufio.Reader) {
+			if _, err := head(r); err != nil {
+				return
+			}
+			for {
+				if _, err := io.WriteString(c, "HTTP/1.1 103 Early Hints\r\nLink: </x>\r\n\r\n"); err != nil {
+					return
+				}
+			}
+		})}))
+		c := d.dial()
+		c.send("GET / HTTP/" + version + "\r\nHost: h\r\n\r\n")
+		for n := 0; ; n++ {
+			status, body := c.answer()
+			if status == "HTTP/1.1 103 Early Hints" && version == "1.1" && n < 128 {
+				continue
+			}
+			if status != "HTTP/1.1 502 Bad Gateway" || !strings.Contains(body, "interim") {
+				t.Errorf("%s: after %d: got %s %s", version, n, status, body)
+			}
+			break
+		}
 	}
 }
 

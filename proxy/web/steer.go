@@ -56,6 +56,7 @@ func (w *worker) steer(slot uint32, c *client, buf []byte, n int) {
 func (w *worker) route(slot uint32, c *client, snap *proxy.Snapshot, buf []byte, n int) (*proxy.Service, bool) {
 	listener := int(c.listener)
 	svc := snap.At(listener)
+	w.at = svc
 	if svc == nil || svc.Spec.Mode != proxy.HTTP {
 		w.poured(c)
 		w.close(slot, c, false)
@@ -63,11 +64,15 @@ func (w *worker) route(slot uint32, c *client, snap *proxy.Snapshot, buf []byte,
 	}
 	if snap.Routed(listener) {
 		if svc = w.routed(snap, listener, buf); svc == nil {
+			if !c.log.pending() && w.at.Spec.AccessLog {
+				w.note(c, "", buf)
+			}
 			w.poured(c)
 			w.keepRest(c, buf, n)
 			w.answer(slot, c, answerNoRoute)
 			return nil, false
 		}
+		w.at = svc
 	}
 	return svc, true
 }
@@ -165,8 +170,12 @@ func (w *worker) unstarve(slot uint32, c *client) {
 // giveUp answers a request that waited, and whose bytes were kept.
 func (w *worker) giveUp(slot uint32, c *client, a answer) {
 	buf, n := w.again(slot, c)
-	w.keepRest(c, buf, n)
 	c.state = reading
+	snap := w.sw.Current()
+	if w.at = snap.At(int(c.listener)); snap.Routed(int(c.listener)) {
+		w.at = w.routed(snap, int(c.listener), buf)
+	}
+	w.keepRest(c, buf, n)
 	w.answer(slot, c, a)
 }
 

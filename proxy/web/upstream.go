@@ -34,6 +34,7 @@ type upstream struct {
 	address  uint8 // dial: which address of the server, counted from begin
 	begin    uint8 // the one that was tried first
 	flags    upFlags
+	interims uint8 // 1xx that came before the answer
 }
 
 type upFlags uint16

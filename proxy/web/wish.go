@@ -104,18 +104,24 @@ func entitles(token []byte, hash *[32]byte) bool {
 
 // hide keeps from the server what is between the client and the door. It returns what goes to the server instead.
 func (w *worker) hide(svc *proxy.Service, buf []byte) []byte {
-	if svc == nil || svc.Spec.Preview == nil {
+	if svc == nil {
 		return nil
 	}
-	p := svc.Spec.Preview
-	if p.Header != "" {
-		w.request.Hide(buf, p.Header)
-		w.request.Hide(buf, p.TokenHeader)
+	preview, pass := "", ""
+	if p := svc.Spec.Preview; p != nil {
+		if p.Header != "" {
+			w.request.Hide(buf, p.Header)
+			w.request.Hide(buf, p.TokenHeader)
+		}
+		preview = p.Cookie
 	}
-	if p.Cookie == "" || w.request.Cookie(buf, p.Cookie) == nil {
+	if svc.Spec.Maintenance.Token != "" { // its field is X-Turnout-…, none of which are sent on
+		pass = cookieBypass
+	}
+	if w.request.Cookie(buf, preview) == nil && w.request.Cookie(buf, pass) == nil {
 		return nil
 	}
-	w.extra = w.request.AppendCookiesBut(w.extra[:0], buf, p.Cookie)
+	w.extra = w.request.AppendCookiesBut(w.extra[:0], buf, preview, pass)
 	return w.extra
 }
 

@@ -142,6 +142,8 @@ type worker struct {
 	guestTimers *loop.Wheel
 	handshakes  map[uint32]*secure.Handshake // of guests
 
+	at *proxy.Service // of the request that was read last: who its answer counts for, unless it was sent to a server
+
 	leaving bool // the door takes no more clients
 
 	reply    []byte // what servers say is read into

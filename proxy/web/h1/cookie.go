@@ -32,9 +32,9 @@ func (r *Request) Cookie(buf []byte, name string) []byte {
 	return nil
 }
 
-// AppendCookiesBut hides the Cookie fields and appends one that has their cookies but those of this name; none are left:
-// nothing.
-func (r *Request) AppendCookiesBut(dst, buf []byte, name string) []byte {
+// AppendCookiesBut hides the Cookie fields and appends one that has their cookies but those of these two names ("": none);
+// none are left: nothing.
+func (r *Request) AppendCookiesBut(dst, buf []byte, a, b string) []byte {
 	mark := len(dst)
 	dst = append(dst, "Cookie: "...)
 	begin := len(dst)
@@ -45,7 +45,9 @@ func (r *Request) AppendCookiesBut(dst, buf []byte, name string) []byte {
 		}
 		f.flags |= named
 		for pair, rest := nextPair(f.Value.In(buf)); pair != nil; pair, rest = nextPair(rest) {
-			if _, is := valueOf(pair, name); is {
+			_, isA := valueOf(pair, a)
+			_, isB := valueOf(pair, b)
+			if isA || isB {
 				continue
 			}
 			if len(dst) > begin {
@@ -70,7 +72,7 @@ func nextPair(b []byte) (pair, rest []byte) {
 }
 
 func valueOf(pair []byte, name string) (value []byte, is bool) {
-	if len(pair) <= len(name) || pair[len(name)] != '=' || string(pair[:len(name)]) != name {
+	if name == "" || len(pair) <= len(name) || pair[len(name)] != '=' || string(pair[:len(name)]) != name {
 		return nil, false
 	}
 	return pair[len(name)+1:], true

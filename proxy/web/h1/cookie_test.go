@@ -22,7 +22,7 @@ func TestRequest_CookiesAreFoundAndTakenOut(t *testing.T) {
 		if got := string(r.Cookie([]byte(head), "s")); got != tt.value {
 			t.Errorf("%q: value %q, want %q", tt.fields, got, tt.value)
 		}
-		if got := string(r.AppendCookiesBut(nil, []byte(head), "s")); got != tt.without {
+		if got := string(r.AppendCookiesBut(nil, []byte(head), "s", "")); got != tt.without {
 			t.Errorf("%q: without it %q, want %q", tt.fields, got, tt.without)
 		}
 	}

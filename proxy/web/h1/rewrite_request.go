@@ -15,7 +15,6 @@ type RequestOut struct {
 	RequestID []byte     // X-Request-Id to set; empty: a valid one is kept, another one dropped
 	Close     bool       // the server's connection ends with the answer
 	Trailers  bool       // trailers of the body will be passed on, so Trailer and TE: trailers may stay
-	Without   string     // a field that goes no further, in lower case; empty: none
 	Extra     []byte     // whole lines with CRLF, added as they are
 }
 
@@ -35,7 +34,7 @@ func (r *Request) AppendTo(dst, buf []byte, o *RequestOut) []byte {
 	var c run
 	for i := range r.fields {
 		f := &r.fields[i]
-		if f.flags&named != 0 || f.id == idOther && f.Name.Len() == len(o.Without) && fold(f.Name.In(buf), o.Without) {
+		if f.flags&named != 0 {
 			continue
 		}
 		if f.id == idOther || r.keeps(buf, f, o) {
