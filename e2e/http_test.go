@@ -110,8 +110,8 @@ func TestHTTP_SwapsUnderLoadFailNoRequestAndNoneComesLate(t *testing.T) {
 	a, b := httpSide(t, 'a'), httpSide(t, 'b')
 	listen := freePort(t)
 	d := newDoor(t, pairOf(listen, a, b, modeHTTP+longDrain)).start()
-	l := startHTTPLoad(listen, 16)
-	swaps := swapStorm(d, lighter(100, 3), func() { pace(20 * time.Millisecond) })
+	l, begun := startHTTPLoad(listen, lighter(32, 2)), time.Now()
+	swaps := swapStorm(d, lighter(200, 6), func() { pace(20 * time.Millisecond) })
 	// Right after a reload, too.
 	d.write(pairOf(listen, a, b, modeHTTP+longDrain+"    balance: least_connections\n"))
 	d.must("reload")
@@ -119,7 +119,7 @@ func TestHTTP_SwapsUnderLoadFailNoRequestAndNoneComesLate(t *testing.T) {
 	attempts := l.stop()
 	noFailures(t, attempts)
 	v, example := judge('a', swaps, attempts)
-	t.Logf("%d requests over %d swaps, %d of them outside of any", len(attempts), len(swaps), v.strict)
+	t.Logf("%d requests (%.0f/s) over %d swaps, %d of them outside of any: 0 failed, %d late", len(attempts), float64(len(attempts))/time.Since(begun).Seconds(), len(swaps), v.strict, v.late)
 	if v.late > 0 {
 		t.Errorf("%d requests began after an answer and reached the side it had sealed, such as %s", v.late, example)
 	}

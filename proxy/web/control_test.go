@@ -55,6 +55,11 @@ func TestRequestsAreRoutedByHostAndPathOverOneListener(t *testing.T) {
 		{"other", "/static", "404"},
 		{"example.org", "/", "404"},
 		{"x", "http://api.example.org/v1/", "svc"},
+		{"api.example.org", "/v2/../v1/x", "svc"}, // by what it means
+		{"api.example.org", "/%76%31/%75sers", "v2"},
+		{"api.example.org", "/v1/%2e%2E/v2", "v2"},
+		{"api.example.org", "//v1/", "wild"},
+		{"api.example.org", "/v1%2Fusers", "wild"},
 		{"api.example.org", "http://other/v1/", "404"},
 	} {
 		head, body := d.fetch(x.target, x.host)

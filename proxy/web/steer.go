@@ -78,7 +78,8 @@ func (w *worker) route(slot uint32, c *client, snap *proxy.Snapshot, buf []byte,
 }
 
 func (w *worker) routed(snap *proxy.Snapshot, listener int, buf []byte) *proxy.Service {
-	return snap.Route(listener, w.request.AppendHost(w.scratch, buf), w.request.Path.In(buf))
+	host := w.request.AppendHost(w.scratch, buf)
+	return snap.Route(listener, host, w.request.AppendRoutePath(host[len(host):], buf))
 }
 
 // lead leads a request to the claimed server, on a kept-alive connection or by a dial. False: nothing has come of it,
