@@ -48,6 +48,8 @@ var rooms = []struct {
 	{"bench/report", "", []string{"bench/stats"}},
 	{"bench/stats", "", nil},
 	{"examples/node", "a program of its own that the door knows nothing of", nil},
+	{"examples/toy", "what the examples' stand-ins have in common, of the standard library and drivers of their stores", nil},
+	{"examples/controlled-rollout/node", "a program of its own that the door knows nothing of", []string{"examples/toy"}},
 	{"e2e", "tests from outside: the binary and its socket, not its packages", nil},
 }
 

@@ -31,7 +31,7 @@ func (s *Server) getGate(c *call) (any, error) {
 	for _, name := range snap.Concerned(target) {
 		svc := snap.Service(name)
 		pool := destination(svc, to)
-		if pool == nil || pool == svc.Active {
+		if pool == nil { // the active one is asked too, when it is named: is it well before anything is changed?
 			continue
 		}
 		out.To = pool.Name

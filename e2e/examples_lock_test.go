@@ -38,15 +38,23 @@ func exampleDoor(t *testing.T, example string, env ...string) *door {
 	return d.start()
 }
 
-// nodeProgram builds examples/node once.
-var nodeProgram = sync.OnceValues(func() (string, error) {
-	path := filepath.Join(root, "node")
-	out, err := exec.Command("go", "build", "-o", path, "../examples/node").CombinedOutput()
-	if err != nil {
-		return "", fmt.Errorf("%w: %s", err, out)
+// exampleProgram builds a program of the examples, such as node, once.
+func exampleProgram(t *testing.T, folder string) string {
+	t.Helper()
+	path := filepath.Join(root, strings.ReplaceAll(folder, "/", "-"))
+	build, _ := built.LoadOrStore(folder, sync.OnceValue(func() error {
+		if out, err := exec.Command("go", "build", "-o", path, "../examples/"+folder).CombinedOutput(); err != nil {
+			return fmt.Errorf("%w: %s", err, out)
+		}
+		return nil
+	}))
+	if err := build.(func() error)(); err != nil {
+		t.Fatal(err)
 	}
-	return path, nil
-})
+	return path
+}
+
+var built sync.Map // of exampleProgram
 
 // lockNode is a node of an example, which can be started again.
 type lockNode struct {
@@ -63,11 +71,7 @@ func newLockNode(t *testing.T, name, lock string, startup time.Duration) *lockNo
 
 func (n *lockNode) begin() {
 	n.t.Helper()
-	program, err := nodeProgram()
-	if err != nil {
-		n.t.Fatal(err)
-	}
-	p := launch(n.t, exec.Command(program, "-name", n.name, "-listen", n.addr, "-lock", n.lock, "-startup", n.startup, "-record", n.record))
+	p := launch(n.t, exec.Command(exampleProgram(n.t, "node"), "-name", n.name, "-listen", n.addr, "-lock", n.lock, "-startup", n.startup, "-record", n.record))
 	n.process = p
 	if err := os.WriteFile(n.pid, fmt.Appendf(nil, "%d", p.Process.Pid), 0o644); err != nil {
 		n.t.Fatal(err)
@@ -132,6 +136,9 @@ type rate struct {
 	address string
 	stop    chan struct{}
 	work    sync.WaitGroup
+	// request makes the n-th request, and answered gets what came with 200; it is called by one at a time.
+	request  func(n int) *http.Request
+	answered func(r *http.Request, body []byte)
 
 	mu      sync.Mutex
 	asked   int
@@ -145,7 +152,15 @@ type failedAsk struct {
 }
 
 func startRate(address string, perSecond int) *rate {
-	r := &rate{address: address, stop: make(chan struct{})}
+	r := &rate{address: address, stop: make(chan struct{}), answered: func(*http.Request, []byte) {}}
+	r.request = func(int) *http.Request {
+		q, _ := http.NewRequest(http.MethodGet, "http://"+address+"/", nil)
+		return q
+	}
+	return r.begin(perSecond)
+}
+
+func (r *rate) begin(perSecond int) *rate {
 	h := &http.Client{Timeout: slower(60 * time.Second), Transport: &http.Transport{MaxIdleConnsPerHost: 64}}
 	r.work.Go(func() { // ends with stop
 		defer h.CloseIdleConnections()
@@ -153,10 +168,11 @@ func startRate(address string, perSecond int) *rate {
 		defer tick.Stop()
 		var asking sync.WaitGroup
 		defer asking.Wait()
-		for {
+		for n := 0; ; n++ {
 			select {
 			case <-tick.C:
-				asking.Go(func() { r.ask(h) }) // ends with its answer
+				q := r.request(n)
+				asking.Go(func() { r.ask(h, q) }) // ends with its answer
 			case <-r.stop:
 				return
 			}
@@ -165,17 +181,18 @@ func startRate(address string, perSecond int) *rate {
 	return r
 }
 
-func (r *rate) ask(h *http.Client) {
+func (r *rate) ask(h *http.Client, q *http.Request) {
 	began := time.Now()
-	resp, err := h.Get("http://" + r.address + "/")
+	resp, err := h.Do(q)
 	why := ""
+	var b []byte
 	if err != nil {
 		why = err.Error()
 	} else {
-		b, err := io.ReadAll(resp.Body)
+		b, err = io.ReadAll(resp.Body)
 		_ = resp.Body.Close()
 		if err != nil || resp.StatusCode != http.StatusOK {
-			why = fmt.Sprintf("%s: %s %v", resp.Status, b, err)
+			why = fmt.Sprintf("%s %s: %s: %s %v", q.Method, q.URL.Path, resp.Status, b, err)
 		}
 	}
 	r.mu.Lock()
@@ -184,7 +201,9 @@ func (r *rate) ask(h *http.Client) {
 	r.longest = max(r.longest, time.Since(began))
 	if why != "" {
 		r.failed = append(r.failed, failedAsk{began, why})
+		return
 	}
+	r.answered(q, b)
 }
 
 // total is how many have been answered; it forgets the longest wait.

@@ -13,6 +13,13 @@ import (
 func startRedis(t *testing.T) string {
 	t.Helper()
 	address := freePort(t)
+	startRedisAt(t, address)
+	return address
+}
+
+func startRedisAt(t *testing.T, address string) *process {
+	t.Helper()
+	needs(t, "redis-server")
 	_, port, _ := strings.Cut(address, ":")
 	p := launch(t, exec.Command("redis-server", "--bind", "127.0.0.1", "--port", port, "--save", "", "--appendonly", "no",
 		"--dir", room(t), "--loglevel", "warning", "--maxclients", "2000"))
@@ -24,7 +31,7 @@ func startRedis(t *testing.T) string {
 		s, err := ask(t, "tcp", address, "PING\r\nQUIT\r\n")
 		return err == nil && strings.HasPrefix(s, "+PONG")
 	})
-	return address
+	return p
 }
 
 // redis sends one inline command on a new connection and returns the answer, without what QUIT adds.

@@ -3,6 +3,7 @@ package rollout
 import (
 	"context"
 	"fmt"
+	"slices"
 	"sync"
 	"time"
 
@@ -30,38 +31,48 @@ type Gate struct {
 // maxGate bounds how long one gate may take; one that must see a value advance takes up to its `within`.
 const maxGate = 2 * time.Minute
 
-// Gates asks everything that must hold before a service is swapped to a pool, side by side. pool nil: it is not up yet,
-// so only what the service depends on is asked.
+// Gates asks what must hold before a service is swapped to a pool: first what it depends on, side by side, then, if all of
+// that holds, the servers. A server whose database is away stands still, and it would take its `within` to find that out.
+// pool nil: it is not up yet, so only what the service depends on is asked.
 func (r *Rollout) Gates(ctx context.Context, svc *proxy.Service, pool *proxy.Pool) []Gate {
 	out := r.guards(svc)
-	var asked sync.WaitGroup
-	var dependencies, servers []*Gate
+	var dependencies, servers []*health.Check
 	for _, name := range svc.Spec.Gates {
-		check := r.opt.Checks.Check(name)
-		if check == nil {
+		switch check := r.opt.Checks.Check(name); {
+		case check == nil:
 			out = append(out, Gate{Kind: KindGuard, Check: name, Answer: health.Answer{Check: name, Reason: "the file has no such check", At: time.Now()}})
-			continue
+		case own(check):
+			dependencies = append(dependencies, check)
+		case pool != nil:
+			servers = append(servers, check)
 		}
-		kind := KindServer
-		if own(check) {
-			kind = KindDependency
-		} else if pool == nil {
-			continue
-		}
+	}
+	first := askAll(ctx, KindDependency, dependencies, nil)
+	out = append(out, first...)
+	if slices.ContainsFunc(first, func(g Gate) bool { return !g.Answer.OK }) {
+		return out
+	}
+	return append(out, askAll(ctx, KindServer, servers, pool)...)
+}
+
+// askAll asks checks of all they are about, side by side.
+func askAll(ctx context.Context, kind string, checks []*health.Check, pool *proxy.Pool) []Gate {
+	var asked sync.WaitGroup
+	var all []*Gate
+	for _, check := range checks {
 		for _, t := range targets(check, pool) {
-			g := &Gate{Kind: kind, Check: name, Kinds: check.Kind()}
+			g := &Gate{Kind: kind, Check: check.Name(), Kinds: check.Kind()}
 			if kind == KindServer {
 				g.Server = t.Name
-				servers = append(servers, g)
-			} else {
-				dependencies = append(dependencies, g)
 			}
+			all = append(all, g)
 			asked.Go(func() { g.Answer = ask(ctx, check, t) }) // ends with the check's timeout, or its within
 		}
 	}
 	asked.Wait()
-	for _, g := range append(dependencies, servers...) {
-		out = append(out, *g)
+	out := make([]Gate, len(all))
+	for i, g := range all {
+		out[i] = *g
 	}
 	return out
 }

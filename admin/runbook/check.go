@@ -23,13 +23,14 @@ type Preview struct {
 
 // Check holds a runbook against the running door: what each step would do now, and every mistake that shows before
 // step 1. A step is planned by the door itself unless an earlier one moves the same services; then its names are
-// checked. The error, if any, is config.Errors, or the door's own when it cannot be asked.
-func (b *Book) Check(ctx context.Context, door *client.Client) (steps, onFailure []Preview, err error) {
+// checked. With gates, a swap's are asked too, which takes as long as they do. The error, if any, is config.Errors, or the
+// door's own when it cannot be asked.
+func (b *Book) Check(ctx context.Context, door *client.Client, gates bool) (steps, onFailure []Preview, err error) {
 	st, err := door.Status(ctx, "")
 	if err != nil {
 		return nil, nil, err
 	}
-	c := &check{book: b, door: door, st: st, moved: map[string]bool{}}
+	c := &check{book: b, door: door, gates: gates, st: st, moved: map[string]bool{}}
 	for i := range b.Steps {
 		steps = append(steps, c.step(ctx, &b.Steps[i], true))
 	}
@@ -45,6 +46,7 @@ func (b *Book) Check(ctx context.Context, door *client.Client) (steps, onFailure
 type check struct {
 	book  *Book
 	door  *client.Client
+	gates bool
 	st    *api.Status
 	moved map[string]bool // services that an earlier step changes
 	taken []string        // snapshots that an earlier step takes
@@ -146,6 +148,9 @@ func (c *check) change(ctx context.Context, s *Step, planned bool) []string {
 	}
 	plan := s.request()
 	plan.Plan = true
+	if !c.gates && (s.Verb == "swap" || s.Verb == "back") {
+		plan.Force = true // of a swap it skips gates alone
+	}
 	op, err := s.ask(ctx, c.door, plan)
 	if err != nil {
 		var e *api.Error

@@ -113,7 +113,7 @@ func (c *cli) runBook(cmd *cobra.Command, f *runFlags, path string) error {
 	defer w.stop()
 	d := client.Dial(c.socket)
 	defer d.Close()
-	steps, onFailure, err := b.Check(w.ctx, d)
+	steps, onFailure, err := b.Check(w.ctx, d, f.dryRun)
 	if f.dryRun && c.json() {
 		c.writeJSON(map[string][]runbook.Preview{"steps": steps, "on_failure": onFailure})
 	} else if f.dryRun {

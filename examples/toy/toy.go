@@ -1,0 +1,102 @@
+// Package toy is what the stand-in servers of the examples have in common: a record of what happened, in nanoseconds,
+// and an HTTP server that ends what is under way before it stops.
+package toy
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"maps"
+	"net"
+	"net/http"
+	"os"
+	"strconv"
+	"sync"
+	"time"
+)
+
+// Record is a file with a line of JSON for each thing that happens. The zero value writes nothing.
+type Record struct {
+	name string
+	mu   sync.Mutex
+	file *os.File // guarded by mu; may be nil
+}
+
+// OpenRecord adds to a file, or to none when path is "". name is in each line.
+func OpenRecord(path, name string) (*Record, error) {
+	r := &Record{name: name}
+	if path == "" {
+		return r, nil
+	}
+	f, err := os.OpenFile(path, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o644)
+	r.file = f
+	return r, err
+}
+
+// Note writes one line, in one write: what was written before a kill -9 is whole.
+func (r *Record) Note(event string, more map[string]any) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.file == nil {
+		return
+	}
+	line := map[string]any{"node": r.name, "event": event, "at": time.Now().UnixNano()}
+	maps.Copy(line, more)
+	if b, err := json.Marshal(line); err == nil {
+		_, _ = r.file.Write(append(b, '\n'))
+	}
+}
+
+// Serve serves until ctx ends, and then until what is under way has its answer, for 5 s at most. pid, unless "", is a file
+// that has this process's number from when the port is open until it is closed.
+func Serve(ctx context.Context, listen, pid string, handler http.Handler) error {
+	l, err := net.Listen("tcp", listen)
+	if err != nil {
+		return err
+	}
+	if err := WritePID(pid); err != nil {
+		return errors.Join(err, l.Close())
+	}
+	srv := &http.Server{Handler: handler, ReadHeaderTimeout: 10 * time.Second}
+	ended := make(chan error, 1)
+	go func() { ended <- srv.Serve(l) }() // ends with Shutdown, or an error
+	select {
+	case err := <-ended:
+		return err
+	case <-ctx.Done():
+	}
+	limit, cancel := context.WithTimeout(context.Background(), 5*time.Second)
+	defer cancel()
+	err = srv.Shutdown(limit)
+	if pid != "" {
+		err = errors.Join(err, os.Remove(pid))
+	}
+	return err
+}
+
+// WritePID writes this process's number to a file, whole or not at all; path "": nowhere.
+func WritePID(path string) error {
+	if path == "" {
+		return nil
+	}
+	if err := os.WriteFile(path+".new", []byte(strconv.Itoa(os.Getpid())), 0o644); err != nil {
+		return err
+	}
+	return os.Rename(path+".new", path)
+}
+
+// Answer writes JSON.
+func Answer(w http.ResponseWriter, status int, body any) {
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(status)
+	_ = json.NewEncoder(w).Encode(body)
+}
+
+// Exit says what ended a program, and ends it.
+func Exit(program string, err error) {
+	if err != nil {
+		fmt.Fprintf(os.Stderr, "%s: %v\n", program, err)
+		os.Exit(1)
+	}
+}
