@@ -45,8 +45,13 @@ func (w *worker) respond(slot uint32, c *client, us uint32, u *upstream) bool {
 			w.forgetHead(c)
 		}
 		w.claims.Carried(w.targets[u.target].server, 0, m)
+		fresh := u.flags&upHead == 0
 		if !w.take(slot, c, us, u, b[:n+m]) {
 			return false
+		}
+		if fresh && c.bulky(u) && u.flags&upReadable != 0 { // meanwhile more gathers, so that fewer splices are needed
+			w.loop.Again(w.upstreamToken(us))
+			return true
 		}
 	}
 	return true
