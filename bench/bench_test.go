@@ -49,6 +49,17 @@ func small(t *testing.T, command, peers string) *bench {
 	return b
 }
 
+func TestCompare_AsksOverTLSAndHTTP2(t *testing.T) {
+	b := small(t, "run", "haproxy,nginx")
+	b.only = "https64,h2"
+	if err := b.compare(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if len(b.run.Warnings) > 0 {
+		t.Errorf("warnings: %q", b.run.Warnings)
+	}
+}
+
 func TestCompare_MeasuresWhatIsInstalled(t *testing.T) {
 	b := small(t, "run", "forward,haproxy,nginx,direct")
 	b.only = "echo50,http64"

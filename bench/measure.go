@@ -84,6 +84,7 @@ func (b *bench) plan(w *work) (door peer.Door, listeners []load.Listener, err er
 		MaxConnections: w.client.Conns + 600,
 		Swaps:          w.server == load.Stamp,
 		HTTP:           w.server == load.HTTP,
+		TLS:            w.client.Mode == load.HTTPSLoop || w.client.Mode == load.H2Loop,
 	}
 	// Two for each connection, HAProxy's pipes, listeners, and what else a process has open.
 	if need := uint64(2*door.MaxConnections + 2000 + w.services + 200); need > b.files {
@@ -126,7 +127,7 @@ func (b *bench) plan(w *work) (door peer.Door, listeners []load.Listener, err er
 
 // noteConfig keeps each peer's configuration of each kind of work once; only addresses and limits differ within one.
 func (b *bench) noteConfig(p *peer.Found, w *work, text string) {
-	key := fmt.Sprint(p.Name, w.server == load.HTTP, w.servers, w.services, w.server == load.Stamp)
+	key := fmt.Sprint(p.Name, w.server == load.HTTP, w.client.Mode == load.HTTPSLoop || w.client.Mode == load.H2Loop, w.servers, w.services, w.server == load.Stamp)
 	if text == "" || b.shown[key] {
 		return
 	}

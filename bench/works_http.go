@@ -44,6 +44,20 @@ var httpWorks = []*work{
 		measure: (*bench).measureLoad, values: perGiB, metrics: bulkMetrics,
 	},
 	{
+		name: "https64", title: "HTTPS keep-alive, 64 connections", about: "http64 over TLS 1.3 (ECDSA P-256, AES-128-GCM)",
+		server: load.HTTP, servers: 1, services: 1, bytes: httpBody,
+		client:  load.Client{Mode: load.HTTPSLoop, Conns: 64},
+		measure: (*bench).measureLoad, values: perThousandUnits,
+		metrics: []report.Metric{cpuPerRequest, requests, failures, loadCPU},
+	},
+	{
+		name: "h2", title: "HTTP/2 over TLS, 8 connections", about: "the same over HTTP/2, 8 requests at a time on each of 8 connections",
+		server: load.HTTP, servers: 1, services: 1, bytes: httpBody,
+		client:  load.Client{Mode: load.H2Loop, Conns: 8, Streams: 8},
+		measure: (*bench).measureLoad, values: perThousandUnits,
+		metrics: []report.Metric{cpuPerRequest, requests, failures, loadCPU},
+	},
+	{
 		name: "http-idle", title: "HTTP idle, 5000 connections", about: "5000 kept-alive connections that have each had one request and now say nothing",
 		server: load.HTTP, servers: 1, services: 1, bytes: httpBody,
 		client:  load.Client{Mode: load.HTTPIdle, Conns: 5000},

@@ -75,7 +75,7 @@ func newClient(text []byte) (child, error) {
 		if i < c.Conns%n {
 			t.conns++
 		}
-		if t.work, err = newWork(c.Mode); err != nil {
+		if t.work, err = newWork(&c.Client); err != nil {
 			return nil, err
 		}
 		if t.poller, err = newPoller(); err != nil {
@@ -89,8 +89,8 @@ func newClient(text []byte) (child, error) {
 	return c, nil
 }
 
-func newWork(mode string) (work, error) {
-	switch mode {
+func newWork(c *Client) (work, error) {
+	switch mode := c.Mode; mode {
 	case EchoLoop:
 		return &echoWork{}, nil
 	case RateLoop:
@@ -105,10 +105,14 @@ func newWork(mode string) (work, error) {
 		return &httpWork{idle: mode == HTTPIdle}, nil
 	case HTTPOnce:
 		return &httpOnceWork{}, nil
+	case HTTPSLoop:
+		return &secureWork{}, nil
+	case H2Loop:
+		return &secureWork{streams: c.Streams}, nil
 	case StormLoop:
 		return &stormWork{}, nil
 	}
-	return nil, fmt.Errorf("BUG: client: unknown mode %q", mode)
+	return nil, fmt.Errorf("BUG: client: unknown mode %q", c.Mode)
 }
 
 func (c *client) obey(command string) (any, error) {

@@ -56,6 +56,8 @@ const (
 	HTTPLoop    = "http"      // a request on each connection when the last one is answered
 	HTTPOnce    = "http-once" // connect, one request, its answer, close; Conns at a time
 	HTTPIdle    = "http-idle" // one request on each connection, then nothing
+	HTTPSLoop   = "https"     // HTTPLoop over TLS
+	H2Loop      = "h2"        // the same over HTTP/2, with Streams requests at a time on each connection
 	StormLoop   = "storm"     // Rate new connections a second, and Conns old ones at OldRate messages a second
 )
 
@@ -68,6 +70,7 @@ type Client struct {
 	Rate    float64 // a second, of all threads together
 	OldRate float64 // of StormLoop
 	Sources int     // client addresses to spread connections over, 127.0.1.1 and up; 0: the system's choice
+	Streams int     // of H2Loop, on each connection
 	Reset   bool    // ConnectLoop closes with RST and not FIN
 }
 

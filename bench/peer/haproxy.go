@@ -76,7 +76,7 @@ func look(name string) (string, error) {
 
 func haproxyHead(d Door, global, defaults string) string {
 	var b strings.Builder
-	fmt.Fprintf(&b, "global\n    nbthread %d\n    maxconn %d\n%s%s", d.Threads, d.MaxConnections, keepIdle(d), global)
+	fmt.Fprintf(&b, "global\n    nbthread %d\n    maxconn %d\n%s%s%s", d.Threads, d.MaxConnections, keepIdle(d), ciphers(d), global)
 	if d.Swaps {
 		fmt.Fprintf(&b, "    stats socket %s mode 600 level admin\n    stats timeout 1h\n", d.socket())
 	}
@@ -90,7 +90,7 @@ func haproxyConfig(d Door, global, defaults string) string {
 	var b strings.Builder
 	b.WriteString(haproxyHead(d, global, defaults))
 	for _, s := range d.Services {
-		fmt.Fprintf(&b, "listen %s\n    bind %s\n", s.Name, s.Listen)
+		fmt.Fprintf(&b, "listen %s\n    bind %s%s\n", s.Name, s.Listen, secured(d))
 		for n, p := range s.Pools {
 			for i, addr := range p.Servers {
 				fmt.Fprintf(&b, "    server %s%s %s%s\n", p.Name, number(i), addr, disabled(n > 0))
@@ -105,6 +105,21 @@ func haproxyConfig(d Door, global, defaults string) string {
 func keepIdle(d Door) string {
 	if d.HTTP {
 		return "    tune.pool-low-fd-ratio 90\n    tune.pool-high-fd-ratio 95\n"
+	}
+	return ""
+}
+
+// ciphers has it take the cipher that the others take, the fastest; by itself it takes AES-256.
+func ciphers(d Door) string {
+	if d.TLS {
+		return "    ssl-default-bind-ciphersuites TLS_AES_128_GCM_SHA256\n"
+	}
+	return ""
+}
+
+func secured(d Door) string {
+	if d.TLS {
+		return " ssl crt " + d.both() + " alpn h2,http/1.1"
 	}
 	return ""
 }

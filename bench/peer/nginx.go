@@ -90,7 +90,11 @@ func nginxHTTP(b *strings.Builder, d Door) {
 		for _, addr := range s.Pools[0].Servers {
 			fmt.Fprintf(b, " server %s;", addr)
 		}
-		fmt.Fprintf(b, " keepalive 1024; keepalive_requests 1000000000; keepalive_timeout 1h; }\n    server { listen %s; location / { proxy_pass http://%s; } }\n", s.Listen, s.Name)
+		listen := s.Listen
+		if d.TLS {
+			listen = fmt.Sprintf("%s ssl http2; ssl_certificate %s; ssl_certificate_key %s; ssl_conf_command Ciphersuites TLS_AES_128_GCM_SHA256", listen, d.cert(), d.key())
+		}
+		fmt.Fprintf(b, " keepalive 1024; keepalive_requests 1000000000; keepalive_timeout 1h; }\n    server { listen %s; location / { proxy_pass http://%s; } }\n", listen, s.Name)
 	}
 	b.WriteString("}\n")
 }

@@ -23,6 +23,7 @@ type Door struct {
 	CPUs           []int // where it may run; empty: anywhere
 	Threads        int   // loops, threads or workers
 	HTTP           bool  // services carry HTTP, not TCP
+	TLS            bool  // with HTTP: over TLS, with HTTP/2 for clients that ask for it
 	Swaps          bool  // with an admin socket, for Swapper
 }
 
@@ -130,6 +131,14 @@ func (p *Peer) Look(f *Finder) (*Found, error) {
 
 // Run starts the peer as d, and returns when it accepts on every service.
 func (f *Found) Run(d Door) (*Running, error) {
+	if d.TLS {
+		if f.Args == nil {
+			return nil, fmt.Errorf("%s: speaks no TLS", f.Name)
+		}
+		if err := d.writeCertificate(); err != nil {
+			return nil, err
+		}
+	}
 	r := &Running{stop: func() {}, ended: func() error { return nil }}
 	for _, s := range d.Services {
 		r.Addr = append(r.Addr, s.Listen)

@@ -62,6 +62,9 @@ func turnoutConfig(d Door, _ string) string {
 		for _, p := range s.Pools {
 			fmt.Fprintf(&b, "      %s: [%s]\n", p.Name, quoted(p.Servers))
 		}
+		if d.TLS {
+			fmt.Fprintf(&b, "    tls: {mode: terminate, cert: %q, key: %q}\n", d.cert(), d.key())
+		}
 		if len(s.Pools) > 1 {
 			fmt.Fprintf(&b, "    active: %s\n    drain: {timeout: 1h, then: keep}\n", s.Pools[0].Name)
 		}
