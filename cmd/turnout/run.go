@@ -279,7 +279,7 @@ func (c *cli) ranBook(b *runbook.Book, d *client.Client, out *runbook.Outcome, p
 	if st, err := d.Status(ctx, ""); err == nil {
 		var parts []string
 		for _, name := range sortedKeys(st.Services) {
-			parts = append(parts, fmt.Sprintf("%s %s %s", name, serviceState(st.Services[name]).text, st.Services[name].Active))
+			parts = append(parts, name+" "+stateAt(st.Services[name]))
 		}
 		e.Holds = fmt.Sprintf("now: %s, revision %d", strings.Join(parts, ", "), st.Revision)
 	}

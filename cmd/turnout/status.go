@@ -185,6 +185,16 @@ func active(s api.Service) string {
 	return fmt.Sprintf("%s %s", s.Active, percent(s.Pools[s.Active].Percent))
 }
 
+// stateAt is the state with the active pool, as it is said: serving blue, 0 of 1 ready.
+func stateAt(s api.Service) string {
+	state := serviceState(s).text
+	word := len(state)
+	if i := strings.IndexAny(state, " ,"); i > 0 {
+		word = i
+	}
+	return state[:word] + " " + s.Active + state[word:]
+}
+
 // serviceState is the state with how long it lasts at most.
 func serviceState(s api.Service) cell {
 	state := s.State
@@ -253,7 +263,7 @@ func readyOf(p api.Pool) (ready, watched int) {
 
 func (c *cli) serviceDetails(name string, st *api.Status) {
 	s := st.Services[name]
-	c.printf("%s: %s %s since %s (%s), revision %d", name, serviceState(s).text, s.Active, s.Since.Local().Format(time.DateTime), since(s.Since), st.Revision)
+	c.printf("%s: %s since %s (%s), revision %d", name, stateAt(s), s.Since.Local().Format(time.DateTime), since(s.Since), st.Revision)
 	c.printf("listens on %s; %s, %d held", strings.Join(s.Listen, ", "), plural(s.Connections, "connection"), s.Held)
 	if len(s.PreviewListen) > 0 {
 		c.printf("previews on %s", strings.Join(s.PreviewListen, ", "))

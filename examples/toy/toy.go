@@ -7,6 +7,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io/fs"
 	"maps"
 	"net"
 	"net/http"
@@ -48,16 +49,8 @@ func (r *Record) Note(event string, more map[string]any) {
 	}
 }
 
-// Serve serves until ctx ends, and then until what is under way has its answer, for 5 s at most. pid, unless "", is a file
-// that has this process's number from when the port is open until it is closed.
-func Serve(ctx context.Context, listen, pid string, handler http.Handler) error {
-	l, err := net.Listen("tcp", listen)
-	if err != nil {
-		return err
-	}
-	if err := WritePID(pid); err != nil {
-		return errors.Join(err, l.Close())
-	}
+// Serve serves until ctx ends, and then until what is under way has its answer, for 5 s at most.
+func Serve(ctx context.Context, l net.Listener, handler http.Handler) error {
 	srv := &http.Server{Handler: handler, ReadHeaderTimeout: 10 * time.Second}
 	ended := make(chan error, 1)
 	go func() { ended <- srv.Serve(l) }() // ends with Shutdown, or an error
@@ -68,22 +61,25 @@ func Serve(ctx context.Context, listen, pid string, handler http.Handler) error 
 	}
 	limit, cancel := context.WithTimeout(context.Background(), 5*time.Second)
 	defer cancel()
-	err = srv.Shutdown(limit)
-	if pid != "" {
-		err = errors.Join(err, os.Remove(pid))
-	}
-	return err
+	return srv.Shutdown(limit)
 }
 
-// WritePID writes this process's number to a file, whole or not at all; path "": nowhere.
-func WritePID(path string) error {
+// WithPID runs f while a file has this process's number; path "": without. f calls opened when its ports are open, and
+// whoever sees the file gone knows that they are closed again.
+func WithPID(path string, f func(opened func() error) error) error {
 	if path == "" {
-		return nil
+		return f(func() error { return nil })
 	}
-	if err := os.WriteFile(path+".new", []byte(strconv.Itoa(os.Getpid())), 0o644); err != nil {
-		return err
+	err := f(func() error {
+		if err := os.WriteFile(path+".new", []byte(strconv.Itoa(os.Getpid())), 0o644); err != nil {
+			return err
+		}
+		return os.Rename(path+".new", path)
+	})
+	if gone := os.Remove(path); gone != nil && !errors.Is(gone, fs.ErrNotExist) {
+		err = errors.Join(err, gone)
 	}
-	return os.Rename(path+".new", path)
+	return err
 }
 
 // Answer writes JSON.

@@ -15,6 +15,7 @@ import (
 	"errors"
 	"flag"
 	"fmt"
+	"net"
 	"net/http"
 	"os"
 	"os/signal"
@@ -43,7 +44,7 @@ func main() {
 	toy.Exit("node", err)
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, os.Interrupt)
 	defer stop()
-	toy.Exit("node", n.run(ctx, *listen, *pid))
+	toy.Exit("node", toy.WithPID(*pid, func(opened func() error) error { return n.run(ctx, *listen, opened) }))
 }
 
 type node struct {
@@ -58,7 +59,7 @@ type node struct {
 	stalled     chan struct{} // closed by the first client request of a version that stalls
 }
 
-func (n *node) run(ctx context.Context, listen, pid string) error {
+func (n *node) run(ctx context.Context, listen string, opened func() error) error {
 	for _, table := range []string{
 		"create table if not exists answered (node text, request bigint, tx bigint)",
 		"create table if not exists orders (id text primary key, version text)",
@@ -68,10 +69,17 @@ func (n *node) run(ctx context.Context, listen, pid string) error {
 		}
 	}
 	n.price.Store("1.00")
+	l, err := net.Listen("tcp", listen)
+	if err != nil {
+		return err
+	}
+	if err := opened(); err != nil {
+		return errors.Join(err, l.Close())
+	}
 	working, end := context.WithCancel(ctx)
 	ended := make(chan struct{})
 	go func() { defer close(ended); n.work(working) }() // ends with ctx
-	err := toy.Serve(ctx, listen, pid, n.routes())
+	err = toy.Serve(ctx, l, n.routes())
 	end()
 	<-ended
 	return err
