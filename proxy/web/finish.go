@@ -142,6 +142,9 @@ func (w *worker) linger(slot uint32, c *client) {
 	if c.flags&shut == 0 {
 		c.flags |= shut
 		w.shutdown(slot, c)
+		if c.fd < 0 {
+			c.flags |= readable // who was told may have ended, too, and no event tells of it
+		}
 	}
 	for c.flags&readable != 0 {
 		n, err := w.recv(slot, c, w.loop.Buffer())

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"strconv"
 	"strings"
 	"sync"
 	"syscall"
@@ -28,6 +29,7 @@ type pipe struct {
 	broken  bool   // and not in order
 	gone    bool   // the stream is over
 	adopted bool   // the plane has it
+	closed  bool   // the plane has forgotten it
 	plane   web.Ref
 }
 
@@ -46,6 +48,8 @@ func (p *pipe) Recv(b []byte) (int, syscall.Errno) {
 	switch {
 	case p.gone:
 		return 0, syscall.ECONNRESET
+	case len(p.in) == 0 && p.over:
+		return 0, 0 // nothing else is wanted
 	case len(p.in) == 0:
 		return 0, syscall.EAGAIN
 	}
@@ -83,7 +87,12 @@ func (p *pipe) Event(loop.Events) {}
 func (p *pipe) Shutdown() { p.end(false) }
 
 // Close implements web.Session.
-func (p *pipe) Close(reset bool) { p.end(reset) }
+func (p *pipe) Close(reset bool) {
+	p.end(reset)
+	p.mu.Lock()
+	p.closed = true
+	p.mu.Unlock()
+}
 
 func (p *pipe) end(broken bool) {
 	p.mu.Lock()
@@ -96,7 +105,7 @@ func (p *pipe) end(broken bool) {
 // leave is the end of the stream.
 func (p *pipe) leave() {
 	p.mu.Lock()
-	tell := p.adopted && !p.gone
+	tell := p.adopted && !p.gone && !p.closed
 	p.gone = true
 	p.changed.Broadcast()
 	p.mu.Unlock()
@@ -109,13 +118,21 @@ func (p *pipe) leave() {
 func (p *pipe) adopt(r web.Ref) {
 	p.mu.Lock()
 	p.plane, p.adopted = r, true
-	gone := p.gone
+	gone, more := p.gone && !p.closed, len(p.in) > 0
 	p.mu.Unlock()
-	if gone {
+	switch {
+	case gone:
 		r.Gone()
-	} else {
-		r.Wake() // for what was written since it was first read
+	case more:
+		r.Wake() // it was written since it was first read
 	}
+}
+
+// ready tells whether there is something to Read, be it the end.
+func (p *pipe) ready() bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return len(p.out) > 0 || p.gone || p.over
 }
 
 // Write gives the plane bytes of the request.
@@ -181,9 +198,7 @@ func (s *Side) stream(w http.ResponseWriter, r *http.Request, c *client) {
 	defer p.leave()
 	stop := afterDone(r, p)
 	defer stop()
-	if _, err := io.WriteString(p, requestHead(r)); err != nil {
-		panic(http.ErrAbortHandler)
-	}
+	p.in = requestHead(r)
 	if !s.plane.Stranger(c.loopID, web.Stranger{Session: p, Listener: c.listener, FD: -1, Peer: c.peer, HTTPS: true}, p.adopt) {
 		panic(http.ErrAbortHandler)
 	}
@@ -204,31 +219,43 @@ func (s *Side) stream(w http.ResponseWriter, r *http.Request, c *client) {
 }
 
 // requestHead is the request in HTTP/1.1. http2 has checked its fields; the plane checks them again.
-func requestHead(r *http.Request) string {
-	var b strings.Builder
-	fmt.Fprintf(&b, "%s %s HTTP/1.1\r\nHost: %s\r\n", r.Method, r.RequestURI, r.Host)
+func requestHead(r *http.Request) []byte {
+	b := make([]byte, 0, 512)
+	b = append(append(append(b, r.Method...), ' '), r.RequestURI...)
+	b = appendField(append(b, " HTTP/1.1\r\n"...), "Host", r.Host)
 	for name, values := range r.Header {
 		switch name {
 		case "Host", "Content-Length", "Transfer-Encoding", "Connection", "Te", "Trailer", "Upgrade", "Keep-Alive", "Proxy-Connection":
 			continue // RFC 9113 8.2.2, and framing of our own
 		}
 		for _, v := range values {
-			fmt.Fprintf(&b, "%s: %s\r\n", name, v)
+			b = appendField(b, name, v)
 		}
 	}
 	switch {
 	case r.ContentLength > 0:
-		fmt.Fprintf(&b, "Content-Length: %d\r\n", r.ContentLength)
+		b = append(strconv.AppendInt(append(b, "Content-Length: "...), r.ContentLength, 10), "\r\n"...)
 	case r.ContentLength < 0:
-		b.WriteString("Transfer-Encoding: chunked\r\n")
+		b = append(b, "Transfer-Encoding: chunked\r\n"...)
 	}
-	b.WriteString("Connection: close\r\n\r\n")
-	return b.String()
+	return append(b, "Connection: close\r\n\r\n"...)
 }
+
+func appendField(b []byte, name, value string) []byte {
+	return append(append(append(append(b, name...), ": "...), value...), "\r\n"...)
+}
+
+// What streams read into, used again.
+var (
+	buffers = sync.Pool{New: func() any { return new([32 << 10]byte) }}
+	readers = sync.Pool{New: func() any { return bufio.NewReaderSize(nil, 4<<10) }}
+)
 
 // upload carries the request's body. A client that breaks it off ends the stream, and so the request.
 func upload(p *pipe, r *http.Request) {
-	buf := make([]byte, 16<<10)
+	block := buffers.Get().(*[32 << 10]byte)
+	defer buffers.Put(block)
+	buf := block[:16<<10]
 	for {
 		n, err := r.Body.Read(buf)
 		if n > 0 {
@@ -264,7 +291,12 @@ func upload(p *pipe, r *http.Request) {
 
 // answer carries the answer. False: it was cut short.
 func answer(w http.ResponseWriter, r *http.Request, p *pipe) bool {
-	br := bufio.NewReaderSize(p, 32<<10)
+	br := readers.Get().(*bufio.Reader)
+	br.Reset(p)
+	defer func() {
+		br.Reset(nil)
+		readers.Put(br)
+	}()
 	for {
 		res, err := http.ReadResponse(br, r)
 		if err != nil {
@@ -286,20 +318,22 @@ func answer(w http.ResponseWriter, r *http.Request, p *pipe) bool {
 			continue
 		}
 		w.WriteHeader(res.StatusCode)
-		return body(w, res)
+		return body(w, res, func() bool { return br.Buffered() > 0 || p.ready() })
 	}
 }
 
-func body(w http.ResponseWriter, res *http.Response) bool {
+// body carries the answer's body. What is there is sent before more is waited for; more tells whether it need not be.
+func body(w http.ResponseWriter, res *http.Response, more func() bool) bool {
 	flush := http.NewResponseController(w).Flush
-	buf := make([]byte, 32<<10)
-	if res.ContentLength != 0 {
-		_ = flush() // a client may wait for the head alone
-	}
+	buf := buffers.Get().(*[32 << 10]byte)
+	defer buffers.Put(buf)
 	for {
-		n, err := res.Body.Read(buf)
+		if res.ContentLength != 0 && !more() && flush() != nil {
+			return false
+		}
+		n, err := res.Body.Read(buf[:])
 		if n > 0 {
-			if _, werr := w.Write(buf[:n]); werr != nil || flush() != nil {
+			if _, werr := w.Write(buf[:n]); werr != nil {
 				return false
 			}
 		}
@@ -310,6 +344,7 @@ func body(w http.ResponseWriter, res *http.Response) bool {
 			}
 			return true
 		case err != nil:
+			_ = flush() // what there was of it is right, and of use
 			return false
 		}
 	}
