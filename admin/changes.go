@@ -175,7 +175,7 @@ func (s *Server) change(c *call, req *api.ChangeRequest, ch proxy.Change) (any, 
 		}
 		return s.show(op), nil
 	}
-	op, err := s.apply(c, ch)
+	op, err := s.apply(c, ch, waits(req))
 	if err != nil {
 		return nil, err
 	}
@@ -203,7 +203,12 @@ func complete(ch *proxy.Change, req *api.ChangeRequest, who proxy.Who) {
 	ch.Who, ch.Reason, ch.Force, ch.IfRevision = who, req.Reason, req.Force, req.IfRevision
 }
 
-func (s *Server) apply(c *call, ch proxy.Change) (*proxy.Operation, error) {
+// waits tells whether a request is answered only when the operation has ended.
+func waits(req *api.ChangeRequest) bool { return req.Wait == nil || *req.Wait }
+
+// apply makes the change. Its line in the log is written at once if the answer will take its time, else after the
+// answer, which then need not wait for it.
+func (s *Server) apply(c *call, ch proxy.Change, now bool) (*proxy.Operation, error) {
 	before := s.opt.Switch.Current()
 	op, err := s.opt.Switch.Apply(c.ctx, ch)
 	target := pathOf(&ch)
@@ -217,15 +222,21 @@ func (s *Server) apply(c *call, ch proxy.Change) (*proxy.Operation, error) {
 	}
 	s.ops.add(op, s.opt.Switch.Current().Concerned(ch.Target))
 	v := op.View()
-	s.audit(ch.Who, string(ch.Verb), target, &v, nil)
+	audit := func() { s.audit(ch.Who, string(ch.Verb), target, &v, nil) }
+	if now {
+		audit()
+	} else {
+		c.after = audit
+	}
 	return op, nil
 }
 
 // finish waits as long as the request wants to, and shows the operation with its error if it failed.
 func (s *Server) finish(c *call, op *proxy.Operation, req *api.ChangeRequest) (*api.Operation, error) {
-	if req.Wait == nil || *req.Wait {
+	if waits(req) {
 		op.Wait(c.ctx, -1)
-	}
+		s.opt.Switch.Refresh(op)
+	} // else what the commit's own quiet point told is of this moment
 	shown := s.show(op)
 	if shown.Error != nil {
 		return shown, shown.Error

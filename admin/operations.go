@@ -87,9 +87,8 @@ func (o *operations) words(op *proxy.Operation) []string {
 	return nil
 }
 
-// show is an operation as it is now.
+// show is an operation as it was last told of; Switch.Refresh brings it up to date.
 func (s *Server) show(op *proxy.Operation) *api.Operation {
-	s.opt.Switch.Refresh(op)
 	v := op.View()
 	shown := operation(&v)
 	if words := s.ops.words(op); words != nil {
@@ -132,6 +131,7 @@ func (s *Server) getOperation(c *call) (any, error) {
 		defer cancel()
 		op.Wait(ctx, after)
 	}
+	s.opt.Switch.Refresh(op)
 	return s.show(op), nil
 }
 
@@ -172,6 +172,7 @@ func (s *Server) postContinue(c *call, req *api.ContinueRequest) (any, error) {
 	}
 	now := op.View()
 	s.audit(c.who, "continue", v.Target, &now, nil)
+	s.opt.Switch.Refresh(op)
 	return s.show(op), nil
 }
 

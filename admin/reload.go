@@ -90,7 +90,7 @@ func (s *Server) readAndApply(c *call, req *api.ChangeRequest) (*proxy.Operation
 	if req.Plan {
 		op, err = s.opt.Switch.Plan(c.ctx, ch)
 	} else {
-		op, err = s.apply(c, ch)
+		op, err = s.apply(c, ch, true)
 	}
 	if err != nil {
 		if refusal, _ := asError(err); !req.Plan {

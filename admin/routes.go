@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"net/url"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -32,6 +33,8 @@ type call struct {
 	path func(name string) string // values of the pattern's wildcards
 	q    url.Values
 	who  proxy.Who
+
+	after func() // what is left to do once the answer is on its way; nil: nothing
 }
 
 // routes of the admin socket; the package comment of api lists them.
@@ -105,8 +108,13 @@ func handle[Req any](s *Server, method string, need role, query []string, f func
 				return
 			}
 		}
-		answer, err := f(&call{ctx: r.Context(), path: r.PathValue, q: q, who: s.who(peerIn(r.Context()))}, req)
+		c := &call{ctx: r.Context(), path: r.PathValue, q: q, who: s.who(peerIn(r.Context()))}
+		answer, err := f(c, req)
 		s.answer(w, answer, err)
+		if c.after != nil {
+			_ = http.NewResponseController(w).Flush() // a client that went away is not our failure
+			c.after()
+		}
 	})
 }
 
@@ -199,6 +207,7 @@ func (s *Server) write(w http.ResponseWriter, status int, v any) {
 	}
 	_ = http.NewResponseController(w).SetWriteDeadline(time.Now().Add(s.limits.write)) // no connection of ours lacks it
 	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("Content-Length", strconv.Itoa(b.Len()))
 	w.WriteHeader(status)
 	_, _ = w.Write(b.Bytes()) // a client that went away is not our failure
 }

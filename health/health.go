@@ -1,7 +1,3 @@
-// Package health asks servers whether they can be reached. It knows addresses, not services.
-//
-// For now it is one question, Dial, the gate of a swap. Named checks (http, redis, postgres, exec), and
-// monitors that report transitions, come here later.
 package health
 
 import (

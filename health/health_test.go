@@ -63,3 +63,37 @@ func TestDial_EndsWithItsContext(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+func TestGlance_SeesWhoIsThereAndLeavesTheRestToDial(t *testing.T) {
+	dir, err := os.MkdirTemp("", "h")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = os.RemoveAll(dir) })
+	listening := func(network, address string) string {
+		l, err := net.Listen(network, address)
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { _ = l.Close() })
+		return l.Addr().String()
+	}
+	gone, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_ = gone.Close()
+	for address, want := range map[string]bool{
+		listening("tcp", "127.0.0.1:0"):                      true,
+		listening("tcp", "[::1]:0"):                          true,
+		"unix:" + listening("unix", filepath.Join(dir, "s")): true,
+		gone.Addr().String():                                 false,
+		"unix:" + filepath.Join(dir, "nobody"):               false,
+		"localhost:1":                                        false, // to be looked up first
+		"127.0.0.1":                                          false,
+	} {
+		if got := Glance(address, time.Second); got != want {
+			t.Errorf("%s: %v, want %v", address, got, want)
+		}
+	}
+}

@@ -147,6 +147,9 @@ const askEvery = 20 * time.Millisecond
 // many costs no more than a pool of one as long as the first answers. It returns nil when one does, else why
 // each does not.
 func (s *Switch) unreachable(ctx context.Context, svc *Service, pool *Pool) []string {
+	if len(pool.willing) > 0 && s.opt.Glance(pool.Members[pool.willing[0]].Server) {
+		return nil
+	}
 	return s.nobody(ctx, svc, pool, s.opt.Probe)
 }
 

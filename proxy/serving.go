@@ -271,6 +271,9 @@ func (s *Switch) askFirst(ctx context.Context, ch *Change) error {
 
 // answerAll asks each server that would take new work, side by side: who named them one by one counts on each.
 func (s *Switch) answerAll(ctx context.Context, svc *Service, pool *Pool, what string) *Refusal {
+	if !slices.ContainsFunc(pool.willing, func(i uint16) bool { return !s.opt.Glance(pool.Members[i].Server) }) {
+		return nil
+	}
 	ctx, cancel := context.WithTimeout(ctx, svc.Spec.gateLimit())
 	defer cancel()
 	answers := make(chan string, len(pool.willing))

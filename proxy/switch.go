@@ -61,6 +61,9 @@ type Options struct {
 	Plane   Plane
 	// Probe tells whether a server can be reached: the gate of a swap. It must end when ctx does.
 	Probe func(ctx context.Context, s *Server) error
+	// Glance tells whether a server can be reached if that shows at once, without a hand-over to another thread;
+	// false: ask Probe, which knows why. May be nil.
+	Glance func(s *Server) bool
 	// Ask tells whether a server passes a check, by the check's name; Known whether there is one of that name. May
 	// be nil when no change waits for a check.
 	Ask   func(ctx context.Context, check string, s *Server) error
@@ -114,6 +117,9 @@ type tallies struct {
 func New(spec *Spec, mem *Memory, opt Options) *Switch {
 	s := &Switch{opt: opt, suspects: make(chan *Server, 1024), busy: map[string]*Operation{}, drains: map[*drain]struct{}{}, timers: map[string]*time.Timer{}}
 	s.tallies = tallies{swaps: map[Outcome]uint64{}, overlap: map[string]time.Duration{}, lastSwap: map[string]time.Time{}, failovers: map[string]uint64{}}
+	if s.opt.Glance == nil {
+		s.opt.Glance = func(*Server) bool { return false }
+	}
 	if s.opt.Warn == nil {
 		s.opt.Warn = func(string, error) {}
 	}

@@ -192,9 +192,10 @@ func (s *serving) open(loops int) (err error) {
 	}
 	s.sw = proxy.New(cfg.Spec(), mem, proxy.Options{
 		Loops: loops, Journal: s.journal,
-		Probe: func(ctx context.Context, srv *proxy.Server) error { return s.rounds.Probe(ctx, srv) },
-		Ask:   s.ask,
-		Known: func(check string) bool { return s.rounds.Check(check) != nil },
+		Probe:  func(ctx context.Context, srv *proxy.Server) error { return s.rounds.Probe(ctx, srv) },
+		Glance: func(srv *proxy.Server) bool { return s.rounds.Glance(srv) },
+		Ask:    s.ask,
+		Known:  func(check string) bool { return s.rounds.Check(check) != nil },
 		Gates: func(ctx context.Context, svc *proxy.Service, to *proxy.Pool) []string {
 			return s.rollout.Missing(ctx, svc, to)
 		},

@@ -258,6 +258,12 @@ func (r *Rounds) Probe(ctx context.Context, srv *proxy.Server) error {
 	return nil
 }
 
+// Glance tells whether a server of a service without checks can be reached, if that shows at once; see health.Glance.
+func (r *Rounds) Glance(srv *proxy.Server) bool {
+	svc := r.sw.Current().Service(srv.Service)
+	return (svc == nil || svc.Spec.Health == nil) && health.Glance(srv.Address, 2*time.Millisecond)
+}
+
 // AskAll asks all checks of a server's service at the same time, and gives their answers in the file's order. Of a
 // check that must see a value advance it gives the monitor's answer, which knows the history.
 func (r *Rounds) AskAll(ctx context.Context, srv *proxy.Server) []health.Answer {
