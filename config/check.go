@@ -176,8 +176,8 @@ func (c *checker) groups(f *fileKeys) map[string][]string {
 	return groups
 }
 
-// listeners refuses two listeners on one address, unless both are of http services that routes can tell apart. The
-// later one in the file is at fault.
+// listeners refuses two listeners on one address, unless both are of http services that routes can tell apart, or of tcp
+// services that the host can which a TLS client names. The later one in the file is at fault.
 func (c *checker) listeners(f *fileKeys, cfg *Config) {
 	type listener struct {
 		value[proxy.ListenSpec]
@@ -210,6 +210,7 @@ func (c *checker) listeners(f *fileKeys, cfg *Config) {
 	})
 	taken, shared, redirects := newClaims(), map[string]*sharing{}, map[string]bool{}
 	firsts := map[string]*named[serviceKeys]{}
+	byHost := map[string]*hostSharing{}
 	for _, l := range all {
 		if l.bad {
 			continue
@@ -220,6 +221,8 @@ func (c *checker) listeners(f *fileKeys, cfg *Config) {
 		if ok {
 			if redirects[at] = l.redirect; http && !l.redirect {
 				shared[at], firsts[at] = newSharing(l.service), l.service
+			} else if l.service != nil && !http {
+				byHost[at] = newHostSharing(l.service)
 			}
 			continue
 		}
@@ -229,6 +232,10 @@ func (c *checker) listeners(f *fileKeys, cfg *Config) {
 		if s := shared[at]; s != nil && http && !l.redirect && first.v == l.v && s.services[len(s.services)-1] != l.service.name {
 			c.share(s, l.service)
 			c.shareTLS(firsts[at], l.service, l.value)
+			continue
+		}
+		if s := byHost[at]; s != nil && !http && l.service != nil && (s.services[0].v.tls.written || l.service.v.tls.written) && first.v == l.v && s.services[len(s.services)-1] != l.service {
+			c.shareByHost(s, l.service, l.value)
 			continue
 		}
 		message := "already taken by " + first.path

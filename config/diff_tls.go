@@ -20,6 +20,8 @@ func (d *diff) tls(old, next *proxy.TLSSpec) {
 		return
 	}
 	d.words("tls.mode", string(old.Mode), string(next.Mode))
+	d.set("tls.sni ", "", "", old.SNI, next.SNI)
+	d.words("tls.no_sni", string(old.NoSNI), string(next.NoSNI))
 	d.set("tls certificate ", "", "", namesIn(old.Certs, certName), namesIn(next.Certs, certName))
 	d.set("tls.hosts ", "", "", old.ACME.Hosts, next.ACME.Hosts)
 	d.set("tls.on_demand ", "", "", old.ACME.OnDemand, next.ACME.OnDemand)
@@ -40,6 +42,9 @@ func challengeName(c proxy.Challenge) string { return string(c) }
 func versionName(v uint16) string            { return strings.TrimPrefix(tls.VersionName(v), "TLS ") }
 func tlsInWords(t *proxy.TLSSpec) string {
 	words := string(t.Mode)
+	if len(t.SNI) > 0 {
+		words += ", sni " + strings.Join(t.SNI, ", ")
+	}
 	if len(t.Certs) > 0 {
 		words += ", certificate " + strings.Join(namesIn(t.Certs, certName), ", ")
 	}

@@ -27,11 +27,13 @@ type clientTLSKeys struct {
 	clientCert value[clientCertKeys]
 	handshake  value[time.Duration]
 	redirect   value[[]value[proxy.ListenSpec]]
+	sni        value[[]value[string]]
+	noSNI      value[proxy.NoSNI]
 }
 
 var clientTLSShape = keysOf(
-	key("mode", "terminate: the door speaks TLS with the client, and the service carries what is inside.",
-		oneOf(proxy.Terminate).or(proxy.Terminate), func(t *clientTLSKeys) *value[proxy.TLSMode] { return &t.mode }),
+	key("mode", "terminate: the door speaks TLS with the client, and the service carries what is inside. passthrough, tcp only: servers do, and the door reads no more than which host the client names.",
+		oneOf(proxy.Terminate, proxy.Passthrough).or(proxy.Terminate), func(t *clientTLSKeys) *value[proxy.TLSMode] { return &t.mode }),
 	key("cert", "File with a certificate and its chain, in PEM. It is read again when it changes.",
 		path(maxPath), func(t *clientTLSKeys) *value[string] { return &t.cert }),
 	key("key", "File with the key of cert, in PEM.",
@@ -50,7 +52,11 @@ var clientTLSShape = keysOf(
 	key("alpn", "Protocols offered by ALPN, the preferred one first. Without it, none is negotiated.",
 		listOf("a list of protocols", text("the name of a protocol, such as postgresql", object{"maxLength": 255}, parseALPN)), func(t *clientTLSKeys) *value[[]value[string]] { return &t.alpn }),
 	key("client_cert", "Whether clients must show a certificate.", clientCertShape, func(t *clientTLSKeys) *value[clientCertKeys] { return &t.clientCert }),
-	key("handshake_timeout", "A client whose handshake takes longer is closed.",
+	key("sni", "tcp: the hosts whose clients are this service's, or *.host for all names below; services on one listener are told apart by them. Without it, all that are no other's on the listener.",
+		listOf("a list of host names", sniShape()), func(t *clientTLSKeys) *value[[]value[string]] { return &t.sni }),
+	key("no_sni", "tcp: what becomes of clients that name no host: accept (they are this service's) or close. Default: accept without sni, close with it.",
+		oneOf(proxy.NoSNIAccept, proxy.NoSNIClose), func(t *clientTLSKeys) *value[proxy.NoSNI] { return &t.noSNI }),
+	key("handshake_timeout", "A client whose handshake takes longer (passthrough: its greeting) is closed.",
 		duration(time.Millisecond).or(10*time.Second), func(t *clientTLSKeys) *value[time.Duration] { return &t.handshake }),
 	key("redirect_from", "http: further addresses to listen on, without TLS; requests there are led to https.",
 		either(wantListen+", or a list of them", isText, converted(listenShape, oneListen), isList, listOf("a list of addresses", listenShape)),
@@ -121,6 +127,13 @@ func hostPatternShape() shape[string] {
 	})
 }
 
+// sniShape is hostPatternShape for routing: "*." stands for one or more labels, as in routes.
+func sniShape() shape[string] {
+	s := hostPatternShape()
+	s.want = "a host name such as db.example.org, or *.example.org for all names below it"
+	return s
+}
+
 func parseHost(s string) (string, string) {
 	s = strings.ToLower(strings.TrimSuffix(s, "."))
 	if len(s) > 253 || !hostRegexp.MatchString(s) {
@@ -162,7 +175,24 @@ func (c *checker) tls(k *value[clientTLSKeys], mode proxy.Mode) *proxy.TLSSpec {
 		Mode: t.mode.v, MinVersion: tls.VersionTLS12, ALPN: plain(t.alpn.v), Handshake: t.handshake.v,
 		ACME: proxy.ACMESpec{Hosts: plain(t.hosts.v), OnDemand: plain(t.onDemand.v), Email: t.email.v,
 			Directory: t.acme.v.directory.v, Root: t.acme.v.root.v, Challenges: plain(t.acme.v.challenges.v)},
-		ClientCert: proxy.ClientCertSpec{Mode: proxy.ClientCertOff}, RedirectFrom: plain(t.redirect.v),
+		ClientCert: proxy.ClientCertSpec{Mode: proxy.ClientCertOff}, RedirectFrom: plain(t.redirect.v), SNI: plain(t.sni.v),
+	}
+	if mode == proxy.TCP {
+		spec.NoSNI = noSNI(t)
+	}
+	if t.mode.v == proxy.Passthrough {
+		c.passthrough(t, mode)
+		return &proxy.TLSSpec{Mode: proxy.Passthrough, SNI: spec.SNI, NoSNI: spec.NoSNI, Handshake: spec.Handshake}
+	}
+	if mode == proxy.HTTP {
+		for _, key := range []struct {
+			written bool
+			place
+		}{{t.sni.written, t.sni.place}, {t.noSNI.written, t.noSNI.place}} {
+			if key.written {
+				c.refuse(key.place, "", "of no use in mode http, where routes tell services apart; want routes in this service, or no such key")
+			}
+		}
 	}
 	switch {
 	case mode == proxy.HTTP && t.alpn.written:
@@ -203,6 +233,36 @@ func (c *checker) tls(k *value[clientTLSKeys], mode proxy.Mode) *proxy.TLSSpec {
 		c.refuse(t.email.place, t.email.raw, "an e-mail address without hosts or on_demand: want the hosts to obtain certificates for")
 	}
 	return spec
+}
+
+func noSNI(t *clientTLSKeys) proxy.NoSNI {
+	switch {
+	case t.noSNI.written:
+		return t.noSNI.v
+	case t.sni.written:
+		return proxy.NoSNIClose
+	}
+	return proxy.NoSNIAccept
+}
+
+// passthrough refuses what only makes sense where the door itself speaks TLS.
+func (c *checker) passthrough(t *clientTLSKeys, mode proxy.Mode) {
+	if mode == proxy.HTTP {
+		c.refuse(t.mode.place, t.mode.raw, "of no use in mode http, which must see what is inside; want mode: tcp in this service, or tls.mode: terminate")
+		return
+	}
+	for _, key := range []struct {
+		written bool
+		place
+	}{
+		{t.cert.written, t.cert.place}, {t.key.written, t.key.place}, {t.certs.written, t.certs.place}, {t.hosts.written, t.hosts.place},
+		{t.onDemand.written, t.onDemand.place}, {t.email.written, t.email.place}, {t.acme.written, t.acme.place}, {t.minVersion.written, t.minVersion.place},
+		{t.alpn.written, t.alpn.place}, {t.clientCert.written, t.clientCert.place}, {t.redirect.written, t.redirect.place},
+	} {
+		if key.written {
+			c.refuse(key.place, "", "of no use with tls.mode: passthrough, where the servers speak TLS; want mode: terminate, or no such key")
+		}
+	}
 }
 
 // shareTLS refuses services on one listener whose clients would be met differently: who has shaken hands as a client of

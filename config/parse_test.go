@@ -183,7 +183,7 @@ func TestParse_ReadsEveryKey(t *testing.T) {
 		Mode: proxy.Terminate, Certs: []proxy.CertSpec{{Cert: "a.pem", Key: "a.key"}, {Cert: "b.pem", Key: "b.key"}},
 		ACME: proxy.ACMESpec{Hosts: []string{"www.example.org", "xn--bcher-kva.example"}, OnDemand: []string{"*.example.net", "api.example.net"}, Email: "ops@example.org",
 			Directory: "https://ca.example.org:14000/dir", Root: "/etc/root.pem", Challenges: []proxy.Challenge{proxy.ChallengeALPN}},
-		MinVersion: tls.VersionTLS13, ALPN: []string{"postgresql"}, ClientCert: proxy.ClientCertSpec{Mode: proxy.ClientCertOptional, CA: "/etc/ca.pem"}, Handshake: 5 * time.Second,
+		NoSNI: proxy.NoSNIAccept, MinVersion: tls.VersionTLS13, ALPN: []string{"postgresql"}, ClientCert: proxy.ClientCertSpec{Mode: proxy.ClientCertOptional, CA: "/etc/ca.pem"}, Handshake: 5 * time.Second,
 	}
 	if got := cfg.Spec().Services[3].TLS; !reflect.DeepEqual(got, wantTLS) {
 		t.Errorf("got %+v", got)
@@ -192,7 +192,17 @@ func TestParse_ReadsEveryKey(t *testing.T) {
 		got.ClientCert.Mode != proxy.ClientCertOff || len(got.ACME.Challenges) != 2 {
 		t.Errorf("got %+v", got)
 	}
-	site := cfg.Spec().Services[4]
+	wantTLS = &proxy.TLSSpec{Mode: proxy.Passthrough, SNI: []string{"db.example.org", "*.db.example.org"}, NoSNI: proxy.NoSNIAccept, Handshake: 3 * time.Second}
+	if got := cfg.Spec().Services[4].TLS; !reflect.DeepEqual(got, wantTLS) {
+		t.Errorf("got %+v", got)
+	}
+	if got := cfg.Spec().Services[5].TLS; got.NoSNI != proxy.NoSNIClose || got.SNI != nil {
+		t.Errorf("got %+v", got)
+	}
+	if got := cfg.Spec().Services[6].TLS; got.NoSNI != proxy.NoSNIClose || got.Mode != proxy.Terminate || len(got.SNI) != 1 {
+		t.Errorf("got %+v", got)
+	}
+	site := cfg.Spec().Services[7]
 	wantPreview := &proxy.PreviewSpec{Header: "x-pool", TokenHeader: "x-pass", Cookie: "pool", TokenHash: sha256.Sum256([]byte("127.0.0.1x")),
 		Listen: &proxy.ListenSpec{Network: proxy.NetTCP, Address: "127.0.0.1:8089"}, Pool: "green"}
 	if !reflect.DeepEqual(site.Preview, wantPreview) || site.Sticky == nil || site.Sticky.Cookie != "sid" {

@@ -28,6 +28,9 @@ type routes struct {
 	exact     map[string][]way
 	wildcards []wildcard // the longer, the earlier
 	any       []way
+
+	// unnamed is the service of TLS clients that name no host; -1: none. See Snapshot.RouteSNI.
+	unnamed int
 }
 
 // way is a path prefix, the longer, the earlier.
@@ -126,6 +129,63 @@ func (s *Snapshot) Route(slot int, host, path []byte) *Service {
 		path = []byte("/")
 	}
 	if i := r.find(host, path); i >= 0 {
+		return s.Services[i]
+	}
+	return nil
+}
+
+// routesBySNI are the ways into tcp services with TLS, the positions of which are all: by the host that the client names.
+func routesBySNI(spec *Spec, all []int) *routes {
+	r := &routes{unnamed: -1}
+	for _, i := range all {
+		t := spec.Services[i].TLS
+		if t == nil {
+			continue
+		}
+		for _, host := range t.SNI {
+			r.add(RouteSpec{Host: host}, i)
+		}
+		if len(t.SNI) == 0 {
+			r.add(everywhere[0], i)
+		}
+		if t.NoSNI == NoSNIAccept || t.NoSNI == "" && len(t.SNI) == 0 {
+			r.unnamed = i
+		}
+	}
+	r.sort()
+	return r
+}
+
+// maxHost is the longest name of a host (RFC 1035 2.3.4).
+const maxHost = 255
+
+// RouteSNI is the tcp service, on a listener slot with TLS, for a client that names a host in its greeting as it is
+// written there; nil: it named none. The service is nil when there is none for it.
+func (s *Snapshot) RouteSNI(slot int, host []byte) *Service {
+	r := s.index.routes[slot]
+	switch {
+	case r == nil: // a reload has taken TLS away
+		return nil
+	case host == nil:
+		if r.unnamed < 0 {
+			return nil
+		}
+		return s.Services[r.unnamed]
+	}
+	if n := len(host); host[n-1] == '.' { // RFC 6066 3 wants none, and some send it
+		host = host[:n-1]
+	}
+	if len(host) > maxHost {
+		return nil
+	}
+	var lower [maxHost]byte
+	for i, c := range host {
+		if 'A' <= c && c <= 'Z' {
+			c += 'a' - 'A'
+		}
+		lower[i] = c
+	}
+	if i := r.find(lower[:len(host)], nil); i >= 0 {
 		return s.Services[i]
 	}
 	return nil

@@ -318,6 +318,9 @@ func (s *Snapshot) Sharers(slot int) []string {
 	return names
 }
 
+// Shared tells whether a listener slot leads to several services.
+func (s *Snapshot) Shared(slot int) bool { return len(s.index.sharers[slot]) > 1 }
+
 // Plain tells whether a listener slot of a service with TLS is for clients that speak none.
 func (s *Snapshot) Plain(slot int) bool { return s.index.plain[slot] }
 
@@ -402,7 +405,15 @@ func build(spec *Spec, mem *Memory, old *Snapshot, loops int) *Snapshot {
 func (ix *index) route(spec *Spec) {
 	ix.routes = make([]*routes, len(ix.sharers))
 	for slot, all := range ix.sharers {
-		if len(all) == 0 || ix.previews[slot] || len(all) == 1 && len(spec.Services[all[0]].Routes) == 0 {
+		if len(all) == 0 || ix.previews[slot] {
+			continue
+		}
+		if first := &spec.Services[all[0]]; first.Mode == TCP {
+			if first.TLS != nil {
+				ix.routes[slot] = routesBySNI(spec, all)
+			}
+			continue
+		} else if len(all) == 1 && len(first.Routes) == 0 {
 			continue
 		}
 		r := &routes{}
@@ -422,7 +433,7 @@ func (ix *index) route(spec *Spec) {
 
 // slot finds the listener slot that had the address in the old snapshot, or takes a new one. A port 0 can
 // be listed by several services: each keeps the slot it had itself. Any other address has one slot, which services
-// of mode http may share.
+// of one mode may share.
 func (ix *index) slot(old *Snapshot, l ListenSpec, service string, taken map[ListenSpec]int) int {
 	if has := ix.slots[l]; len(has) > 0 && !anyPort(l) {
 		return has[0]

@@ -7,18 +7,34 @@ type TLSMode string
 
 // Modes of TLS.
 const (
-	Terminate TLSMode = "terminate" // the door speaks TLS with the client; the service carries what is inside
+	Terminate   TLSMode = "terminate"   // the door speaks TLS with the client; the service carries what is inside
+	Passthrough TLSMode = "passthrough" // the door reads which host the client names, and carries what it speaks as it is
 )
 
-// TLSSpec says how a service speaks TLS with its clients. At least one of Certs, ACME.Hosts and ACME.OnDemand is there.
+// NoSNI says what becomes of a TLS client that names no host.
+type NoSNI string
+
+// What becomes of it; "": accept, if the service has no hosts of its own.
+const (
+	NoSNIAccept NoSNI = "accept" // it is the service's
+	NoSNIClose  NoSNI = "close"  // it is not, and closed if it is no other's on the listener
+)
+
+// TLSSpec says how a service speaks TLS with its clients. To terminate, at least one of Certs, ACME.Hosts and
+// ACME.OnDemand is there.
 type TLSSpec struct {
-	Mode       TLSMode
+	Mode TLSMode
+	// SNI are the hosts, of tcp services, whose clients are this service's: names in lower case, or *.name for every
+	// name below. Empty: all that are no other's on the listener.
+	SNI []string
+	// NoSNI says what becomes of a client that names no host. Of the services on one listener at most one takes it.
+	NoSNI      NoSNI
 	Certs      []CertSpec // from files; the first is for clients that name no host
 	ACME       ACMESpec
 	MinVersion uint16 // as in crypto/tls: VersionTLS12 or VersionTLS13
 	ALPN       []string
 	ClientCert ClientCertSpec
-	Handshake  time.Duration // the longest that one may take; default 10s
+	Handshake  time.Duration // the longest that one may take, or the greeting alone of a client that is passed through; default 10s
 
 	// RedirectFrom are further listeners of an http service: requests there are led to https.
 	RedirectFrom []ListenSpec

@@ -99,7 +99,7 @@ func (m *Manager) Prepare(next *proxy.Snapshot) (proxy.Prepared, error) {
 	now := *m.byService.Load()
 	for _, svc := range next.Services {
 		spec := svc.Spec.TLS
-		if spec == nil {
+		if spec == nil || spec.Mode == proxy.Passthrough {
 			continue
 		}
 		f, err := readFiles(spec)
@@ -152,7 +152,7 @@ func (p *prepared) Abort() {
 func Check(spec *proxy.Spec) []error {
 	var errs []error
 	for i := range spec.Services {
-		if t := spec.Services[i].TLS; t != nil {
+		if t := spec.Services[i].TLS; t != nil && t.Mode != proxy.Passthrough {
 			_, err := readFiles(t)
 			for _, e := range err {
 				errs = append(errs, fmt.Errorf("service %s: %w", spec.Services[i].Name, e))

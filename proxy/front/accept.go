@@ -97,11 +97,14 @@ func (e *entrance) resume(slot uint32) {
 
 // welcome leads a client to the plane of the service that the listener belongs to now.
 func (e *entrance) welcome(slot uint32, fd int, peer loop.Addr) {
-	svc := e.front.sw.Current().At(int(slot))
+	snap := e.front.sw.Current()
+	svc := snap.At(int(slot))
 	if svc == nil { // the listener is on its way out, and its service is gone already
 		loop.Close(fd)
 		return
 	}
-	e.claims.Accepted(svc)
+	if svc.Spec.Mode != proxy.TCP || !snap.Shared(int(slot)) { // else the plane counts it, when it knows whose client it is
+		e.claims.Accepted(svc)
+	}
 	e.byMode[svc.Spec.Mode].Welcome(slot, fd, peer)
 }

@@ -132,6 +132,14 @@ func (f *Front) TLS(slot int, host []byte) *tls.Config {
 	return f.certs.Server(svc.Spec.Name)
 }
 
+// TLSOf is TLS of one service, whose client has been told from others' already.
+func (f *Front) TLSOf(service string) *tls.Config {
+	if f.certs == nil {
+		return nil
+	}
+	return f.certs.Server(service)
+}
+
 // Challenge answers an authority that asks whether a host is ours; see certs.Manager.Challenge.
 func (f *Front) Challenge(host, path string) (body string, ok bool) {
 	if f.certs == nil {

@@ -56,7 +56,7 @@ func (p *Plane) access(w *worker, c *conn, srv *proxy.Server, why ending) {
 	if p.ends == nil {
 		return
 	}
-	svc := w.sw.Current().At(int(c.listener))
+	svc := w.service(w.sw.Current(), c)
 	if svc == nil || !svc.Spec.AccessLog {
 		return
 	}

@@ -39,7 +39,7 @@ func (w *worker) announce(slot uint32, c *conn, _ loop.Events) {
 		}
 		w.timers.Cancel(slot)
 		c.state = steering
-		if svc := w.sw.Current().At(int(c.listener)); svc != nil {
+		if svc := w.service(w.sw.Current(), c); svc != nil {
 			w.enter(slot, c, svc)
 			return
 		}
@@ -48,7 +48,7 @@ func (w *worker) announce(slot uint32, c *conn, _ loop.Events) {
 }
 
 func (w *worker) malformed(slot uint32, c *conn) {
-	if svc := w.sw.Current().At(int(c.listener)); svc != nil {
+	if svc := w.service(w.sw.Current(), c); svc != nil {
 		w.claims.Malformed(svc)
 	}
 	w.end(slot, c, endMalformed)

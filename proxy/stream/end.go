@@ -25,10 +25,11 @@ const (
 	endStarved                   // descriptors or ports ran out
 	endMalformed                 // no valid PROXY header
 	endInsecure                  // no TLS handshake
+	endNoHost                    // it named no host, or one that no service has
 	endStopped                   // the door stops
 )
 
-var endWords = [...]string{"done", "reset", "idle", "cut", "cut", "left", "waited too long", "too many waiting", "maintenance", "no server", "service gone", "out of descriptors", "malformed", "no TLS handshake", "stopped"}
+var endWords = [...]string{"done", "reset", "idle", "cut", "cut", "left", "waited too long", "too many waiting", "maintenance", "no server", "service gone", "out of descriptors", "malformed", "no TLS handshake", "no service for its host", "stopped"}
 
 func (e ending) String() string { return endWords[e] }
 
@@ -85,10 +86,14 @@ func (w *worker) end(slot uint32, c *conn, why ending) {
 		delete(w.announced, slot)
 	}
 	w.plane.access(w, c, srv, why)
-	listener := c.listener
+	snap := w.sw.Current()
+	svc := w.service(snap, c)
+	if c.chosen == 0 && svc != nil && snap.Shared(int(c.listener)) { // whose client it was did not come out
+		w.claims.Accepted(svc)
+	}
 	w.conns.Free(slot)
 	if srv != nil {
-		w.roomAt(int(listener))
+		w.roomAt(svc)
 	}
 }
 

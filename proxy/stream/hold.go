@@ -96,8 +96,7 @@ func (w *worker) queueDown(svc *proxy.Service) bool {
 }
 
 // roomAt lets in the client that has waited longest for servers that were full, now that a connection has ended.
-func (w *worker) roomAt(listener int) {
-	svc := w.sw.Current().At(listener)
+func (w *worker) roomAt(svc *proxy.Service) {
 	if svc == nil || svc.Hold != nil || svc.Held() == 0 || !svc.Limited() {
 		return
 	}
@@ -190,7 +189,7 @@ func (w *worker) unhold(slot uint32, c *conn, how proxy.HoldEnd) {
 	q.length--
 	w.showHead(q)
 	w.timers.Cancel(slot)
-	w.claims.Unhold(w.sw.Current().At(int(c.listener)), q.live, how)
+	w.claims.Unhold(w.service(w.sw.Current(), c), q.live, how)
 	c.state = steering
 	if how != proxy.HoldReleased {
 		if q.head != none {
@@ -208,7 +207,8 @@ func (w *worker) lookForLeaving(slot uint32, c *conn, ev loop.Events) {
 		var b [64]byte
 		n, err := loop.Peek(int(c.fd[client]), b[:])
 		gone = n == 0 && err != syscall.EAGAIN || // an error is a reset, which the peek has taken off the socket
-			c.tls[client] != open && parting(b[:n])
+			c.tls[client] != open && parting(b[:n]) ||
+			c.flags&through != 0 && c.half[client].is(hup) // half a handshake is no question
 	}
 	if gone {
 		w.end(slot, c, endLeft)
@@ -224,7 +224,7 @@ func (w *worker) waited(slot uint32, c *conn) {
 		return
 	}
 	w.timers.Set(slot, c.until) // admit sets it anew if this is still the first and there is no room
-	if svc := w.sw.Current().At(int(c.listener)); svc != nil && svc.Hold == nil {
+	if svc := w.service(w.sw.Current(), c); svc != nil && svc.Hold == nil {
 		if i := w.queues[c.queue].line.eldest(); i >= 0 && i != w.loop.ID() {
 			w.askAgain(c.queue) // another loop's client is first, and that loop looks for room as this one does
 			return
@@ -251,7 +251,7 @@ func (w *worker) admit(qi int32) {
 		slot := w.queues[qi].head
 		c := w.conns.Get(slot)
 		snap := w.sw.Current()
-		svc := snap.At(int(c.listener))
+		svc := w.service(snap, c)
 		verdict := proxy.Refuse
 		var got proxy.Claimed
 		if svc != nil {

@@ -222,7 +222,7 @@ func (w *worker) rest(slot uint32, c *conn, svc *proxy.Service) {
 }
 
 func (w *worker) idle(slot uint32, c *conn) {
-	svc := w.sw.Current().At(int(c.listener))
+	svc := w.service(w.sw.Current(), c)
 	if svc != nil && svc.Spec.Timeouts.Idle > 0 && w.loop.Now() >= c.last+int64(svc.Spec.Timeouts.Idle) {
 		w.end(slot, c, endIdle)
 		return

@@ -18,7 +18,7 @@ const (
 func (w *worker) steer(slot uint32, c *conn) {
 	for {
 		snap := w.sw.Current()
-		svc := snap.At(int(c.listener))
+		svc := w.service(snap, c)
 		if svc == nil {
 			w.end(slot, c, endRefused)
 			return
@@ -188,7 +188,7 @@ func (w *worker) dialFailed(slot uint32, c *conn, why string) {
 	t.where.Failed(c.begin, c.address)
 	w.undial(slot, c)
 	c.address++
-	if svc := w.sw.Current().At(int(c.listener)); svc != nil && svc.Gives(srv) {
+	if svc := w.service(w.sw.Current(), c); svc != nil && svc.Gives(srv) {
 		if w.dialOn(slot, c, svc, srv, why) {
 			return
 		}
@@ -225,7 +225,7 @@ func (w *worker) dialTimer(slot uint32, c *conn) {
 // dial back and steers anew. registered: events of the server's descriptor come already.
 func (w *worker) connected(slot uint32, c *conn, registered bool) {
 	srv := w.targets[c.target].server
-	if !w.claims.Start(int(c.listener), srv, c.rev) {
+	if !w.claims.Start(c.way(), srv, c.rev) {
 		w.undial(slot, c)
 		w.steer(slot, c)
 		return
@@ -239,7 +239,7 @@ func (w *worker) connected(slot uint32, c *conn, registered bool) {
 	c.flags &^= retryDial | portless
 	c.last = w.loop.Now()
 	c.lastSide = server
-	svc := w.sw.Current().At(int(c.listener))
+	svc := w.service(w.sw.Current(), c)
 	w.rest(slot, c, svc)
 	if c.flags&pouring != 0 {
 		w.queues[c.queue].down = false // a server answers
@@ -291,7 +291,7 @@ func (w *worker) TakeBack() {
 	for slot := w.dials; slot != none; {
 		c := w.conns.Get(slot)
 		next := c.next
-		svc := snap.At(int(c.listener))
+		svc := w.service(snap, c)
 		if srv := w.targets[c.target].server; svc == nil || !svc.Gives(srv) {
 			w.undial(slot, c)
 			w.claims.TakeBack(svc, srv)

@@ -3,7 +3,6 @@ package stream
 import (
 	"syscall"
 
-	"github.com/turnout-proxy/turnout/proxy"
 	"github.com/turnout-proxy/turnout/proxy/loop"
 	"github.com/turnout-proxy/turnout/proxy/secure"
 )
@@ -13,48 +12,6 @@ const open = 0
 
 // errEnded is what receive makes up: the connection has ended.
 const errEnded = syscall.ESHUTDOWN
-
-// greet awaits a client's greeting. Until all of it is there, the client costs no more than any that is silent.
-func (w *worker) greet(slot uint32, c *conn, svc *proxy.Service) {
-	c.state = greeting
-	w.timers.Set(slot, w.loop.Now()+int64(svc.Spec.TLS.Handshake))
-	if c.flags&watched == 0 {
-		w.watch(slot, c) // its first event reads the greeting
-		return
-	}
-	w.greeted(slot, c)
-}
-
-// greeted looks at what a client has sent so far, and begins the handshake when the greeting is whole, or cannot
-// become one: then crypto/tls finds the right words for it.
-func (w *worker) greeted(slot uint32, c *conn) {
-	buf := w.loop.Buffer()[:secure.MaxHello]
-	n, err := loop.Peek(int(c.fd[client]), buf)
-	switch {
-	case err == syscall.EAGAIN:
-		return
-	case err != 0 || n == 0:
-		w.insecure(slot, c)
-		return
-	}
-	hello, herr := secure.ParseHello(buf[:n])
-	if herr == secure.ErrShort && n < len(buf) && !c.half[client].is(hup) {
-		return // the rest comes with another event
-	}
-	svc := w.sw.Current().At(int(c.listener))
-	if svc == nil {
-		w.end(slot, c, endRefused)
-		return
-	}
-	config := w.plane.front.TLS(int(c.listener), hello.ServerName)
-	if config == nil { // a reload has taken TLS away from the service since
-		w.insecure(slot, c)
-		return
-	}
-	c.state = securing
-	gen, fd := w.conns.Gen(slot), int(c.fd[client])
-	w.handshakes[slot] = w.lane.Begin(fd, config, func(s *secure.Session, err error) { w.secured(slot, gen, fd, s, err) })
-}
 
 // secured is the end of a handshake.
 func (w *worker) secured(slot, gen uint32, fd int, s *secure.Session, err error) {
@@ -70,7 +27,7 @@ func (w *worker) secured(slot, gen uint32, fd int, s *secure.Session, err error)
 		w.insecure(slot, c)
 		return
 	}
-	if svc := w.sw.Current().At(int(c.listener)); svc != nil {
+	if svc := w.service(w.sw.Current(), c); svc != nil {
 		w.claims.Secured(svc)
 	}
 	c.tls[client] = w.admitted(s)
@@ -79,7 +36,10 @@ func (w *worker) secured(slot, gen uint32, fd int, s *secure.Session, err error)
 
 // insecure ends a client without a handshake: it sent something else, none was agreed upon, or it took too long.
 func (w *worker) insecure(slot uint32, c *conn) {
-	if svc := w.sw.Current().At(int(c.listener)); svc != nil {
+	if c.state == greeting {
+		w.take(c, secure.MaxHello)
+	}
+	if svc := w.service(w.sw.Current(), c); svc != nil {
 		w.claims.Insecure(svc)
 	}
 	w.end(slot, c, endInsecure)

@@ -56,7 +56,7 @@ func (w *worker) Reload() {
 	w.sweep()
 	w.conns.All(func(slot uint32, c *conn) bool {
 		if c.state == relaying {
-			w.rest(slot, c, w.sw.Current().At(int(c.listener)))
+			w.rest(slot, c, w.service(w.sw.Current(), c))
 		}
 		return true
 	})

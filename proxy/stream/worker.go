@@ -55,6 +55,7 @@ type conn struct {
 	next, prev uint32
 	peer       loop.Addr // the client's, as it announced itself or as accepted
 	listener   int32     // slot
+	chosen     int32     // in worker.names: the service whose client it is; 0: the listener's own
 	target     int32     // in worker.targets; -1: none
 	queue      int32     // in worker.queues; -1: none
 	position   int32     // of the claimed server in its pool
@@ -75,6 +76,7 @@ const (
 	retryDial                   // a Unix socket's backlog was full: the timer dials again
 	announced                   // worker.announced has its addresses
 	portless                    // a dial found no local port
+	through                     // it speaks TLS, which the door does not
 	orderly                     // resetting: an end of stream was sent, and is what the client gets
 )
 
@@ -125,12 +127,15 @@ type worker struct {
 	sessions   []*secure.Session // 0 stays empty, so that a zeroed conn has none
 	vacant     []int32           // free places in sessions
 	handshakes map[uint32]*secure.Handshake
+	names      []string         // of services that clients were led to by the host they named; 0 stays empty
+	nameOf     map[string]int32 // and where they are in it
 }
 
 func newWorker(p *Plane, l *loop.Loop) *worker {
 	w := &worker{plane: p, loop: l, sw: p.sw, claims: p.sw.Claimer(l.ID()), dials: none,
 		targetOf: map[*proxy.Server]int32{}, queueOf: map[*proxy.Live]int32{}, announced: map[uint32]announcement{},
-		lane: p.front.Lane(l), sessions: make([]*secure.Session, 1), handshakes: map[uint32]*secure.Handshake{}}
+		lane: p.front.Lane(l), sessions: make([]*secure.Session, 1), handshakes: map[uint32]*secure.Handshake{},
+		names: make([]string, 1), nameOf: map[string]int32{}}
 	w.timers = l.NewWheel(w.timer)
 	l.Handle(kindConn, w.event)
 	for i := range uint8(dialKinds) {
