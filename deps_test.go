@@ -51,6 +51,7 @@ var rooms = []struct {
 	{"examples/toy", "what the examples' stand-ins have in common, of the standard library and drivers of their stores", nil},
 	{"examples/controlled-rollout/node", "a program of its own that the door knows nothing of", []string{"examples/toy"}},
 	{"examples/subquery-indexer/indexer", "a program of its own that the door knows nothing of", []string{"examples/toy"}},
+	{"examples/decapi/app", "a program of its own that the door knows nothing of", []string{"examples/toy"}},
 	{"e2e", "tests from outside: the binary and its socket, not its packages", nil},
 }
 

@@ -36,7 +36,7 @@ func (d *door) runbook(env []string, file string, args ...string) *process {
 	d.t.Helper()
 	cmd := d.command(append([]string{"run", filepath.Join(d.dir, file)}, args...)...)
 	cmd.Dir = d.dir
-	cmd.Env = append(append(cmd.Env, env...), "PATH="+filepath.Dir(turnout)+":"+os.Getenv("PATH"))
+	cmd.Env = append(append(cmd.Env, "PATH="+filepath.Dir(turnout)+":"+os.Getenv("PATH")), env...)
 	return launch(d.t, cmd)
 }
 

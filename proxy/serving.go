@@ -216,7 +216,7 @@ func (p *Planned) serveOnly(cur *Snapshot, svc *Service, dest *Pool, ch *Change,
 		deadline: orDuration(ch.Drain, svc.Spec.Drain.Timeout), then: orThen(ch.Then, svc.Spec.Drain.Then)}
 	if m.names = [2]string{m.from, dest.Name + "/" + strings.Join(made.readyNames(), ",")}; same {
 		next.PreviousServers, next.Since = dest.readyNames(), svc.Since
-		m.names[0] = dest.Name + "/" + strings.Join(dest.readyNames(), ",")
+		m.names[0] = dest.Name + "/" + orNone(strings.Join(dest.readyNames(), ","))
 	}
 	p.moves = append(p.moves, m)
 	p.say("%s: %s -> %s; %s on %s %s", name, m.names[0], m.names[1], plural(connections(m.sealed), "connection"), orNone(serverNames(m.sealed)), m.ending())

@@ -1,0 +1,179 @@
+package e2e
+
+import (
+	"encoding/json"
+	"fmt"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+)
+
+// items are the clients of the application: each puts an item, or asks for one.
+type items struct {
+	*rate
+	acknowledged []string       // guarded by rate.mu, as is by
+	by           map[string]int // server → answers
+}
+
+func startItems(api string) *items {
+	c := &items{rate: &rate{stop: make(chan struct{})}, by: map[string]int{}}
+	c.request = func(n int) *http.Request {
+		method := http.MethodPut
+		if n%2 == 1 {
+			method = http.MethodGet
+		}
+		q, _ := http.NewRequest(method, fmt.Sprintf("http://%s/items/%d", api, n/2), nil)
+		return q
+	}
+	c.answered = func(_ *http.Request, body []byte) {
+		var a struct{ Item, By string }
+		_ = json.Unmarshal(body, &a)
+		if c.by[a.By]++; a.Item != "" {
+			c.acknowledged = append(c.acknowledged, a.Item)
+		}
+	}
+	c.begin(ratePerSecond())
+	return c
+}
+
+func (c *items) answersOf(server string) int { c.mu.Lock(); defer c.mu.Unlock(); return c.by[server] }
+
+// missing tells what of the acknowledged is not in a store, given as its lines.
+func (c *items) missing(lines string) (missing []string) {
+	kept := map[string]bool{}
+	for line := range strings.Lines(lines) {
+		kept[strings.TrimPrefix(strings.TrimSpace(line), "item:")] = true
+	}
+	for _, id := range c.acknowledged {
+		if !kept[id] {
+			missing = append(missing, id)
+		}
+	}
+	return missing
+}
+
+// examples/decapi, as its README says: the new database cannot be written to, and app1 serves on; then it can; the last
+// server follows; and then the cache moves, which before was refused.
+func TestExample_DecAPI(t *testing.T) {
+	needs(t, "setsid", "redis-cli")
+	bin := filepath.Dir(postgresBin(t, "pg_dump"))
+	pg := startPostgres(t, "single", "cluster")
+	const table = "create table if not exists items (id text primary key, by text)"
+	dsn := func(name string) string { return "postgres://postgres@" + pg[name].address + "/decapi" }
+	for _, name := range []string{"single", "cluster"} {
+		psql(t, pg[name].address, "create database decapi")
+	}
+	api, cache, single, cluster := freePort(t), freePort(t), freePort(t), freePort(t)
+	startRedisAt(t, single)
+	startRedisAt(t, cluster)
+	env := []string{"PATH=" + filepath.Dir(turnout) + ":" + bin + ":" + os.Getenv("PATH"), "API=" + api, "CACHE=" + cache, "OLD_REDIS=" + single, "NEW_REDIS=" + cluster,
+		"APP1=" + freePort(t), "APP2=" + freePort(t), "APP3=" + freePort(t), "OLD_DSN=" + dsn("single"), "NEW_DSN=" + dsn("cluster"),
+		"APP=" + exampleProgram(t, "decapi/app")}
+	ask := func(name, query string) string {
+		r := ended(t, launch(t, exec.Command(filepath.Join(bin, "psql"), "-X", "-A", "-t", "-c", query, dsn(name))))
+		if r.code != 0 {
+			t.Fatalf("psql: %s", r)
+		}
+		return r.out
+	}
+	ask("single", table+"; insert into items values ('first', 'nobody')")
+	d := exampleDoor(t, "decapi", env...)
+	d.copyExample("decapi", "move-db.yaml", "join.yaml", "move-cache.yaml", "app.sh", "copy-db.sh", "redis.sh")
+	for _, name := range []string{"app1", "app2", "app3"} {
+		endPID(t, filepath.Join(d.dir, name+".pid"))
+		up := d.command()
+		up.Path, up.Args, up.Dir, up.Env = filepath.Join(d.dir, "app.sh"), []string{"app.sh", name, dsn("single")}, d.dir, append(up.Env, env...)
+		if r := ended(t, launch(t, up)); r.code != 0 {
+			t.Fatalf("app.sh: %s", r)
+		}
+	}
+	serving := func() (out []string) {
+		for name, s := range d.service("api").Pools["apps"].Servers {
+			if s.State == "ready" {
+				out = append(out, name)
+			}
+		}
+		return out
+	}
+	eventually(t, "three servers are ready", func() bool { return len(serving()) == 3 })
+	clients := startItems(api)
+	finish := sync.OnceFunc(clients.end)
+	defer finish()
+	flows := func(servers ...string) {
+		t.Helper()
+		for _, s := range servers {
+			n := clients.answersOf(s)
+			eventually(t, s+" answers", func() bool { return clients.answersOf(s) > n+5 })
+		}
+	}
+	flows("app1", "app2", "app3")
+
+	// The new database refuses what is imported.
+	psql(t, pg["cluster"].address, "alter database decapi set default_transaction_read_only = on")
+	bad := ended(t, d.runbook(env, "move-db.yaml"))
+	exitsLike(t, bad, 1, "read-only transaction", "step 5 of 10, dump the database and import it: failed after", "on failure 2 of 2, release api: done", "api serving apps")
+	t.Logf("the import fails:\n%s", bad)
+	_, longest := clients.total()
+	t.Logf("the longest wait in the failed move was %s", longest.Round(time.Millisecond))
+	flows("app1")
+	if got := serving(); len(got) != 1 || got[0] != "app1" {
+		t.Errorf("after the failed move %v serve", got)
+	}
+	psql(t, pg["cluster"].address, "alter database decapi reset default_transaction_read_only")
+
+	moved := ended(t, d.runbook(env, "move-db.yaml"))
+	exitsLike(t, moved, 0, "10 steps done after", "api: apps/none -> apps/app2,app3, overlap 0s")
+	t.Logf("moved:\n%s", moved)
+	_, longest = clients.total()
+	t.Logf("the longest wait was %s", longest.Round(time.Millisecond))
+	before := strings.Count(ask("single", "select id from items"), "\n")
+	flows("app2", "app3")
+	joined := ended(t, d.runbook(env, "join.yaml"))
+	exitsLike(t, joined, 0, "3 steps done after")
+	flows("app1", "app2", "app3")
+	if after := strings.Count(ask("single", "select id from items"), "\n"); after != before {
+		t.Errorf("the old database got %d items after the move", after-before)
+	}
+
+	// A second time, by mistake: it would overwrite what the new one has.
+	again := ended(t, d.runbook(env, "move-db.yaml"))
+	exitsLike(t, again, 1, "step 1 of 10, all three are on the old database: failed after")
+	if got := serving(); len(got) != 3 {
+		t.Errorf("after the mistake %v serve", got)
+	}
+
+	// The cache: a replica is not led to.
+	follow := d.command()
+	follow.Path, follow.Args, follow.Dir, follow.Env = filepath.Join(d.dir, "redis.sh"), []string{"redis.sh", "follow"}, d.dir, append(follow.Env, env...)
+	if r := ended(t, launch(t, follow)); r.code != 0 {
+		t.Fatalf("redis.sh: %s", r)
+	}
+	refused := d.cli("swap", "cache", "cluster")
+	exitsLike(t, refused, 4, "cache not swapped to cluster", "still serving single")
+	t.Logf("too early:\n%s", refused)
+	cached := ended(t, d.runbook(env, "move-cache.yaml"))
+	exitsLike(t, cached, 0, "3 steps done after", "cache: single -> cluster, overlap 0s")
+	t.Logf("the cache:\n%s", cached)
+	_, longest = clients.total()
+	t.Logf("the longest wait was %s", longest.Round(time.Millisecond))
+	flows("app1", "app2", "app3")
+
+	finish()
+	if len(clients.failed) > 0 {
+		t.Errorf("%d of %d requests failed: %+v", len(clients.failed), clients.asked, clients.failed[0])
+	}
+	if gone := clients.missing(ask("cluster", "select id from items")); len(gone) > 0 {
+		t.Errorf("%d of %d acknowledged items are not in the new database: %v", len(gone), len(clients.acknowledged), gone)
+	}
+	_, port, _ := strings.Cut(cluster, ":")
+	keys := ended(t, launch(t, exec.Command("redis-cli", "-p", port, "--raw", "keys", "item:*")))
+	if gone := clients.missing(keys.out); len(gone) > 0 {
+		t.Errorf("%d of %d acknowledged items are not in the new cache: %v", len(gone), len(clients.acknowledged), gone)
+	}
+	t.Logf("%d requests, %d failed; %d items acknowledged, all in the new database and the new cache; answers by server: %v", clients.asked, len(clients.failed), len(clients.acknowledged), clients.by)
+}
