@@ -23,9 +23,7 @@ func (c *checker) mode(k *serviceKeys) {
 	}
 	switch t := &k.timeouts.v; k.mode.v {
 	case proxy.HTTP:
-		if p := &k.proxyProtocol.v; p.accept.v {
-			c.refuse(p.accept.place, p.accept.raw, "not built yet for mode http")
-		} else if p.send.written && p.send.v != proxy.ProxyOff {
+		if p := &k.proxyProtocol.v; p.send.written && p.send.v != proxy.ProxyOff {
 			c.refuse(p.send.place, p.send.raw, "of no use in mode http: one connection to a server carries requests of many clients; X-Forwarded-For and Forwarded name each")
 		}
 	default:

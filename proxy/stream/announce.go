@@ -4,6 +4,7 @@ import (
 	"syscall"
 
 	"github.com/turnout-proxy/turnout/proxy/loop"
+	"github.com/turnout-proxy/turnout/proxy/proxyproto"
 )
 
 // announcement is what a client's PROXY header said, kept for sending it on to the server.
@@ -14,27 +15,27 @@ type announcement struct {
 // announce reads a client's PROXY header: all of it and not one byte more. What does not begin with a valid
 // header is closed.
 func (w *worker) announce(slot uint32, c *conn, _ loop.Events) {
-	buf := w.loop.Buffer()[:maxProxyHeader]
+	buf := w.loop.Buffer()[:proxyproto.MaxHeader]
 	n, err := loop.Peek(int(c.fd[client]), buf)
 	if err == syscall.EAGAIN {
 		return
 	}
-	h, perr := parseProxyHeader(buf[:n])
+	h, perr := proxyproto.Parse(buf[:n])
 	switch {
 	case err != 0 || n == 0:
 		w.malformed(slot, c)
-	case perr == errShortHeader && n < maxProxyHeader && !c.half[client].is(hup):
+	case perr == proxyproto.ErrShort && n < proxyproto.MaxHeader && !c.half[client].is(hup):
 		// The rest comes with another event. (After the client's end of stream, nothing does.)
 	case perr != nil:
 		w.malformed(slot, c)
 	default:
-		if _, err := loop.Recv(int(c.fd[client]), buf[:h.length]); err != 0 {
+		if _, err := loop.Recv(int(c.fd[client]), buf[:h.Length]); err != 0 {
 			w.malformed(slot, c)
 			return
 		}
-		if h.src.IsValid() {
-			c.peer = h.src
-			w.announced[slot] = announcement{h.src, h.dst}
+		if h.Src.IsValid() {
+			c.peer = h.Src
+			w.announced[slot] = announcement{h.Src, h.Dst}
 			c.flags |= announced
 		}
 		w.timers.Cancel(slot)
@@ -63,7 +64,7 @@ func (w *worker) proxyHeader(b []byte, slot uint32, c *conn, v2 bool) []byte {
 		a = announcement{c.peer, own.Addr()}
 	}
 	if v2 {
-		return appendProxyV2(b, a.src, a.dst)
+		return proxyproto.AppendV2(b, a.src, a.dst)
 	}
-	return appendProxyV1(b, a.src, a.dst)
+	return proxyproto.AppendV1(b, a.src, a.dst)
 }

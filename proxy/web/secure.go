@@ -7,32 +7,40 @@ import (
 	"github.com/turnout-proxy/turnout/proxy"
 	"github.com/turnout-proxy/turnout/proxy/front"
 	"github.com/turnout-proxy/turnout/proxy/loop"
+	"github.com/turnout-proxy/turnout/proxy/proxyproto"
 	"github.com/turnout-proxy/turnout/proxy/secure"
 )
 
 // kindGuest is the kind of a guest's tokens.
 const kindGuest = front.FirstKind + 61
 
-// guest is a client whose TLS handshake is not over. Until its greeting (ClientHello) is whole it costs no more than
-// any client that is silent; then a goroutine has its descriptor (handshake is not nil) until the handshake has ended.
+// guest is a client that has to announce itself by a PROXY header, or whose TLS handshake is not over. Until its header and
+// its greeting (ClientHello) are whole it costs no more than any client that is silent; then a goroutine has its
+// descriptor (handshake is not nil) until the handshake has ended.
 type guest struct {
 	fd       int32
 	listener int32
 	peer     loop.Addr
+	unknown  bool // its PROXY header is awaited
 	hup      bool
 }
 
-// greet awaits a client's greeting.
+// greet awaits a client's header or greeting.
 func (w *worker) greet(listener uint32, fd int, peer loop.Addr, svc *proxy.Service) {
 	slot, g := w.guests.Alloc()
 	g.fd, g.listener, g.peer = int32(fd), int32(listener), peer
+	g.unknown = svc.Spec.ProxyProtocol.Accept
 	if w.loop.Add(fd, loop.MakeToken(kindGuest, w.guests.Gen(slot), slot, 0)) != nil {
 		w.plane.front.Starvation("epoll", syscall.ENOMEM)
 		loop.Close(fd)
 		w.guests.Free(slot)
 		return
 	}
-	w.guestTimers.Set(slot, w.loop.Now()+int64(svc.Spec.TLS.Handshake)) // the first event reads the greeting
+	limit := svc.Spec.Timeouts.Connect
+	if !g.unknown {
+		limit = svc.Spec.TLS.Handshake
+	}
+	w.guestTimers.Set(slot, w.loop.Now()+int64(limit)) // the first event reads what it says
 }
 
 // guestEvent is where each event of a guest comes in.
@@ -47,7 +55,60 @@ func (w *worker) guestEvent(t loop.Token, ev loop.Events) {
 		h.Wake()
 		return
 	}
+	if g.unknown {
+		w.announce(slot, g)
+		return
+	}
 	w.greeted(slot, g)
+}
+
+// announce reads a guest's PROXY header: all of it and not one byte more. What does not begin with a valid header is
+// closed.
+func (w *worker) announce(slot uint32, g *guest) {
+	buf := w.loop.Buffer()[:proxyproto.MaxHeader]
+	n, err := loop.Peek(int(g.fd), buf)
+	if err == syscall.EAGAIN {
+		return
+	}
+	h, perr := proxyproto.Parse(buf[:n])
+	switch {
+	case err != 0 || n == 0:
+		w.unannounced(slot, g)
+		return
+	case perr == proxyproto.ErrShort && n < len(buf) && !g.hup:
+		return // the rest comes with another event
+	case perr != nil:
+		w.unannounced(slot, g)
+		return
+	}
+	if _, err := loop.Recv(int(g.fd), buf[:h.Length]); err != 0 {
+		w.unannounced(slot, g)
+		return
+	}
+	if h.Src.IsValid() {
+		g.peer = h.Src
+	}
+	g.unknown = false
+	snap := w.sw.Current()
+	svc := snap.At(int(g.listener))
+	if svc != nil && svc.Spec.TLS != nil && !snap.Plain(int(g.listener)) {
+		w.guestTimers.Set(slot, w.loop.Now()+int64(svc.Spec.TLS.Handshake))
+		w.greeted(slot, g)
+		return
+	}
+	known := *g
+	w.guestTimers.Cancel(slot)
+	w.guests.Free(slot)
+	_ = w.loop.Del(int(known.fd)) // it is registered anew, as a client's
+	w.introduce(uint32(known.listener), int(known.fd), known.peer)
+}
+
+// unannounced is a guest without a valid PROXY header.
+func (w *worker) unannounced(slot uint32, g *guest) {
+	if svc := w.sw.Current().At(int(g.listener)); svc != nil {
+		w.claims.Malformed(svc)
+	}
+	w.dismiss(slot, g)
 }
 
 // greeted looks at what a guest has sent so far, and begins the handshake when the greeting is whole, or cannot become
@@ -105,6 +166,15 @@ func (w *worker) secured(slot, gen uint32, fd int, s *secure.Session, err error)
 		return
 	}
 	w.adopt(Stranger{Session: &tlsSession{lane: w.lane, loop: w.loop, session: s, fd: fd, ended: g.hup}, Listener: uint32(g.listener), FD: fd, Peer: g.peer, HTTPS: true})
+}
+
+// tooLate ends a guest that took too long.
+func (w *worker) tooLate(slot uint32, g *guest) {
+	if g.unknown {
+		w.unannounced(slot, g)
+		return
+	}
+	w.insecure(slot, g)
 }
 
 // insecure ends a guest: it sent something else, no handshake was agreed upon, or it took too long.

@@ -9,10 +9,19 @@ import (
 
 // Welcome implements front.Worker.
 func (w *worker) Welcome(listener uint32, fd int, peer loop.Addr) {
-	if svc := w.sw.Current().At(int(listener)); svc != nil && svc.Spec.TLS != nil && !w.sw.Current().Plain(int(listener)) {
-		w.greet(listener, fd, peer, svc)
-		return
+	snap := w.sw.Current()
+	if svc := snap.At(int(listener)); svc != nil {
+		tls := svc.Spec.TLS != nil && !snap.Plain(int(listener))
+		if svc.Spec.ProxyProtocol.Accept || tls {
+			w.greet(listener, fd, peer, svc)
+			return
+		}
 	}
+	w.introduce(listener, fd, peer)
+}
+
+// introduce makes a client of who needs no further introduction.
+func (w *worker) introduce(listener uint32, fd int, peer loop.Addr) {
 	slot, c := w.admitClient(listener, fd, peer)
 	if w.watch(slot, c) {
 		w.rest(slot, c)

@@ -167,7 +167,7 @@ func newWorker(p *Plane, l *loop.Loop) *worker {
 		ids: newIDs()}
 	w.timers = l.NewWheel(w.timer)
 	w.uptimers = l.NewWheel(w.upstreamTimer)
-	w.guestTimers = l.NewWheel(func(slot uint32) { w.insecure(slot, w.guests.Get(slot)) })
+	w.guestTimers = l.NewWheel(func(slot uint32) { w.tooLate(slot, w.guests.Get(slot)) })
 	l.Handle(kindGuest, w.guestEvent)
 	l.Handle(kindClient, w.clientEvent)
 	l.Handle(kindUpstream, w.upstreamEvent)

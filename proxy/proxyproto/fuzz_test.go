@@ -1,4 +1,4 @@
-package stream
+package proxyproto
 
 import (
 	"bytes"
@@ -14,8 +14,8 @@ func FuzzParseProxyHeader(f *testing.F) {
 	a, _ := loop.ParseAddr("192.0.2.1:1")
 	b, _ := loop.ParseAddr("[2001:db8::1]:65535")
 	for _, pair := range [][2]loop.Addr{{a, a}, {b, b}, {a, b}, {}} {
-		f.Add(appendProxyV1(nil, pair[0], pair[1]))
-		f.Add(appendProxyV2(nil, pair[0], pair[1]))
+		f.Add(AppendV1(nil, pair[0], pair[1]))
+		f.Add(AppendV2(nil, pair[0], pair[1]))
 	}
 	for _, s := range []string{
 		"PROXY UNKNOWN\r\n", "PROXY UNKNOWN a b c d\r\n", "PROXY TCP4 1.2.3.4 1.2.3.4 1 2\r\nGET", "PROXY TCP4 1.2.3.4 ::1 1 2\r\n",
@@ -26,35 +26,35 @@ func FuzzParseProxyHeader(f *testing.F) {
 		f.Add([]byte(s))
 	}
 	f.Fuzz(func(t *testing.T, in []byte) {
-		h, err := parseProxyHeader(in)
+		h, err := Parse(in)
 		if err != nil {
-			if err == errShortHeader && len(in) >= maxProxyHeader {
+			if err == ErrShort && len(in) >= MaxHeader {
 				t.Fatalf("%d bytes and still not enough", len(in))
 			}
-			if err == errBadHeader {
-				if _, more := parseProxyHeader(append(bytes.Clone(in), "\r\n"...)); more == nil {
+			if err == errBad {
+				if _, more := Parse(append(bytes.Clone(in), "\r\n"...)); more == nil {
 					t.Fatal("a verdict that was final became another one")
 				}
 			}
 			return
 		}
-		if h.length > len(in) || h.length > maxProxyHeader || h.length < 15 {
-			t.Fatalf("a header of %d bytes in %d", h.length, len(in))
+		if h.Length > len(in) || h.Length > MaxHeader || h.Length < 15 {
+			t.Fatalf("a header of %d bytes in %d", h.Length, len(in))
 		}
-		if again, err := parseProxyHeader(append(bytes.Clone(in[:h.length]), 'x')); err != nil || again != h {
+		if again, err := Parse(append(bytes.Clone(in[:h.Length]), 'x')); err != nil || again != h {
 			t.Fatalf("%+v, %v; alone: %+v", h, err, again)
 		}
-		for n := range h.length {
-			if _, err := parseProxyHeader(in[:n]); err != errShortHeader {
-				t.Fatalf("the first %d bytes of %d: %v", n, h.length, err)
+		for n := range h.Length {
+			if _, err := Parse(in[:n]); err != ErrShort {
+				t.Fatalf("the first %d bytes of %d: %v", n, h.Length, err)
 			}
 		}
-		if !h.src.IsValid() {
+		if !h.Src.IsValid() {
 			return
 		}
-		for v, b := range [][]byte{appendProxyV1(nil, h.src, h.dst), appendProxyV2(nil, h.src, h.dst)} {
-			back, err := parseProxyHeader(b)
-			if err != nil || back.length != len(b) || back.src != h.src || back.dst != h.dst {
+		for v, b := range [][]byte{AppendV1(nil, h.Src, h.Dst), AppendV2(nil, h.Src, h.Dst)} {
+			back, err := Parse(b)
+			if err != nil || back.Length != len(b) || back.Src != h.Src || back.Dst != h.Dst {
 				t.Fatalf("v%d: %q became %+v, %v; was %+v", v+1, b, back, err, h)
 			}
 		}
@@ -73,9 +73,9 @@ func FuzzProxyHeaderRoundTrip(f *testing.F) {
 		}
 		sa, _ := loop.AddrFrom(netip.AddrPortFrom(s, sport))
 		da, _ := loop.AddrFrom(netip.AddrPortFrom(d, dport))
-		for v, b := range [][]byte{appendProxyV1(nil, sa, da), appendProxyV2(nil, sa, da)} {
-			h, err := parseProxyHeader(b)
-			if err != nil || h.src != sa || h.dst != da || h.length != len(b) {
+		for v, b := range [][]byte{AppendV1(nil, sa, da), AppendV2(nil, sa, da)} {
+			h, err := Parse(b)
+			if err != nil || h.Src != sa || h.Dst != da || h.Length != len(b) {
 				t.Fatalf("v%d: %q: %+v, %v", v+1, b, h, err)
 			}
 		}
