@@ -25,7 +25,7 @@ var rooms = []struct {
 	{"admin/rollout", "looks at services through named checks and counters; every change it makes goes by the switch", []string{"health", "proxy"}},
 	{"admin/runbook", "a text of steps, read as strictly as a configuration; it drives a door through the client alone", []string{"admin/api", "admin/client", "config"}},
 	{"admin/api", "wire types alone, so that anyone can import them", nil},
-	{"health", "knows addresses, not services: the switch asks it, not the other way round", nil},
+	{"health", "knows addresses, not services: the switch asks it, not the other way round; of the loops it has the raw socket calls alone", []string{"proxy/loop"}},
 	{"config", "the file becomes a proxy.Spec and health checks, which know best what is wrong with them; it changes nothing by itself", []string{"health", "proxy"}},
 	{"health/failover", "decides from what the switch knows and changes it like anyone else; it asks nobody itself", []string{"proxy"}},
 	{"health/rounds", "knows both: services have servers, servers have checks; the switch is told levels", []string{"health", "proxy"}},

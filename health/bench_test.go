@@ -1,6 +1,7 @@
 package health
 
 import (
+	"bytes"
 	"fmt"
 	"net"
 	"os"
@@ -29,8 +30,12 @@ func TestMain(m *testing.M) {
 		}
 		go func() {
 			defer c.Close()
-			if n, _ := c.Read(make([]byte, 4096)); n > 0 {
+			b := make([]byte, 4096)
+			for n, _ := c.Read(b); n > 0; n, _ = c.Read(b) {
 				_, _ = c.Write([]byte("HTTP/1.1 200 OK\r\nContent-Length: 14\r\n\r\n{\"ready\":true}"))
+				if bytes.Contains(b[:n], []byte("Connection: close")) {
+					return
+				}
 			}
 		}()
 	}
@@ -50,8 +55,9 @@ func BenchmarkMonitor_1000Targets(b *testing.B) {
 	n, _ := stdout.Read(line)
 	address := strings.TrimSpace(string(line[:n]))
 	for name, spec := range map[string]Spec{
-		"tcp":  {TCP: &TCP{}},
-		"http": {HTTP: &HTTP{}, Expect: "status == 200 && body.ready == true"},
+		"tcp":                         {TCP: &TCP{}},
+		"http":                        {HTTP: &HTTP{}, Expect: "status == 200 && body.ready == true"},
+		"http, a connection for each": {HTTP: &HTTP{Body: "{}"}, Expect: "status == 200 && body.ready == true"},
 	} {
 		b.Run(name, func(b *testing.B) {
 			m := NewMonitor(nil)

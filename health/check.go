@@ -63,6 +63,7 @@ type result struct {
 	good    bool   // the kind's own rule, used without `expect`
 	why     string // why not good
 	badJSON bool   // body was asked for and is not JSON
+	kept    bool   // the server waits for another question on the same connection
 }
 
 // Name is the check's name in the file.
@@ -73,31 +74,57 @@ func (c *Check) Kind() string { return c.name }
 
 // Run asks t once. It returns when ctx or the check's timeout ends at the latest.
 func (c *Check) Run(ctx context.Context, t Target) Answer {
-	a := Answer{Check: c.spec.Name, At: time.Now()}
-	limit := c.limit(ctx)
+	at, limit := time.Now(), c.limit(ctx)
+	run, cancel := context.WithTimeout(ctx, limit)
+	defer cancel()
+	r, err := c.probe.ask(run, c.whom(t))
+	end := inTime
+	switch {
+	case ctx.Err() != nil && errors.Is(ctx.Err(), context.Canceled):
+		end = givenUp
+	case run.Err() != nil:
+		end = late
+	}
+	a := c.answer(at, limit, end, r, err)
+	if ref := c.spec.Reference; ref != nil && a.OK {
+		c.compare(run, ref, &a)
+	}
+	return a
+}
+
+// whom is who is asked for a target: itself, unless the check has an address of its own.
+func (c *Check) whom(t Target) Target {
 	if c.spec.Address != "" {
 		t.Address = c.spec.Address
 	}
-	run, cancel := context.WithTimeout(ctx, limit)
-	defer cancel()
-	r, err := c.probe.ask(run, t)
-	a.Took = time.Since(a.At)
+	return t
+}
+
+// end is how a run ended.
+type end int
+
+const (
+	inTime end = iota
+	late
+	givenUp
+)
+
+// answer makes an answer of what a run that began at at brought.
+func (c *Check) answer(at time.Time, limit time.Duration, end end, r result, err error) Answer {
+	a := Answer{Check: c.spec.Name, At: at, Took: time.Since(at)}
 	a.Status, a.Body = c.clean(r.status, maxReason), c.excerpt(r.text)
 	switch {
 	case err == nil:
 		c.judge(&a, r)
-	case ctx.Err() != nil && errors.Is(ctx.Err(), context.Canceled):
+	case end == givenUp:
 		a.Reason = "given up"
-	case run.Err() != nil:
+	case end == late:
 		a.Reason = fmt.Sprintf("no answer within %v", limit.Round(time.Millisecond))
 		if r.text != "" {
 			a.Reason = fmt.Sprintf("no end of the answer within %v", limit.Round(time.Millisecond))
 		}
 	default:
 		a.Reason = c.clean(err.Error(), maxReason)
-	}
-	if ref := c.spec.Reference; ref != nil && a.OK {
-		c.compare(run, ref, &a)
 	}
 	return a
 }

@@ -2,6 +2,7 @@ package health
 
 import (
 	"bufio"
+	"bytes"
 	"context"
 	"crypto/tls"
 	"encoding/base64"
@@ -15,8 +16,8 @@ import (
 	"sync"
 )
 
-// httpProbe writes one request and reads one response on a connection of its own. It has no http.Transport:
-// that costs two goroutines and three times the CPU for a connection used once, and keeps what it may reuse.
+// httpProbe writes one request and reads one response. It has no http.Transport: that costs two goroutines and
+// three times the CPU for a connection used once.
 type httpProbe struct {
 	HTTP
 	url    *url.URL
@@ -92,27 +93,38 @@ func credentials(value string) []string {
 
 var readers = sync.Pool{New: func() any { return bufio.NewReaderSize(nil, 4<<10) }}
 
-func (p *httpProbe) ask(ctx context.Context, t Target) (result, error) {
-	c, err := dial(ctx, t.Address, p.tls)
-	if err != nil {
-		return result{}, err
-	}
-	defer c.Close() //nolint:errcheck // all was said
-	q := p.request(t)
-	if err := q.Write(c); err != nil {
-		return result{}, readWords(err)
-	}
-	in := readers.Get().(*bufio.Reader)
-	in.Reset(c)
-	defer func() { in.Reset(nil); readers.Put(in) }()
-	a, err := response(in, q)
-	if err != nil {
-		return result{}, err
-	}
-	return p.result(a, t)
+func (p *httpProbe) ask(ctx context.Context, t Target) (result, error) { return askPlainly(ctx, p, t) }
+
+func (p *httpProbe) secure() *tls.Config { return p.tls }
+func (p *httpProbe) listens() bool       { return true }
+
+// repeats: what may be sent again when a kept connection turns out to be closed (RFC 9110 9.2.1).
+func (p *httpProbe) repeats() bool {
+	return p.Body == "" && (p.Method == http.MethodGet || p.Method == http.MethodHead || p.Method == http.MethodOptions)
 }
 
-func (p *httpProbe) request(t Target) *http.Request {
+func (p *httpProbe) question(t Target, again bool) []byte {
+	var b bytes.Buffer
+	if err := p.request(t, again).Write(&b); err != nil {
+		panic("health: BUG: " + err.Error()) // nothing of it comes from outside, and newHTTP has looked at it
+	}
+	return b.Bytes()
+}
+
+func (p *httpProbe) read(from io.Reader, t Target) (result, error) {
+	in := readers.Get().(*bufio.Reader)
+	in.Reset(from)
+	defer func() { in.Reset(nil); readers.Put(in) }()
+	a, err := response(in, p.request(t, false))
+	if err != nil {
+		return result{}, err
+	}
+	r, err := p.result(a, t)
+	r.kept = err == nil && !a.Close && a.StatusCode >= 200 && in.Buffered() == 0
+	return r, err
+}
+
+func (p *httpProbe) request(t Target, again bool) *http.Request {
 	host := p.Host
 	if network, address := split(t.Address); host == "" {
 		host = address
@@ -120,7 +132,7 @@ func (p *httpProbe) request(t Target) *http.Request {
 			host = "localhost"
 		}
 	}
-	q := &http.Request{Method: p.Method, URL: p.url, Host: host, Header: p.header, Close: true, ProtoMajor: 1, ProtoMinor: 1}
+	q := &http.Request{Method: p.Method, URL: p.url, Host: host, Header: p.header, Close: !again, ProtoMajor: 1, ProtoMinor: 1}
 	if p.Body != "" {
 		q.Body, q.ContentLength = io.NopCloser(strings.NewReader(p.Body)), int64(len(p.Body))
 	}

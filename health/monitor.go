@@ -95,6 +95,7 @@ type Monitor struct {
 	tell   func(Transition)
 	work   sync.WaitGroup
 	wake   chan struct{} // something is in told; holds one
+	asker  *asker        // of plain checks; nil before the first one. Guarded by mu
 
 	mu      sync.Mutex
 	targets map[string]*watched // guarded by mu, and so is all in them
@@ -115,13 +116,14 @@ type watched struct {
 	checks []*watch
 }
 
-// watch is one check of one target; its goroutine is Monitor.run.
+// watch is one check of one target. A plain one is asked by the asker; another one has a goroutine, Monitor.run.
 type watch struct {
 	of       *watched
 	check    *Check
 	progress *Progress
 	stop     context.CancelFunc
 	poke     chan struct{} // ask now; holds one
+	turn     *turn         // at the asker; nil: it has a goroutine
 
 	fleeting bool // looks into failed dials: ends itself when it is ready
 
@@ -142,6 +144,9 @@ func NewMonitor(tell func(Transition)) *Monitor {
 func (m *Monitor) Close() {
 	m.mu.Lock()
 	m.cancel() // under mu: nobody adds work after Wait has begun
+	if m.asker != nil {
+		m.asker.close()
+	}
 	m.mu.Unlock()
 	m.work.Wait()
 }
@@ -258,6 +263,10 @@ func (m *Monitor) Confirm(id string) {
 }
 
 func (w *watch) now() {
+	if w.turn != nil {
+		w.turn.now()
+		return
+	}
 	select {
 	case w.poke <- struct{}{}:
 	default: // asked already
@@ -351,6 +360,9 @@ func (m *Monitor) remove(id string) {
 func (m *Monitor) start(of *watched, c *Check) *watch {
 	ctx, stop := context.WithCancel(m.ctx)
 	w := &watch{of: of, check: c, progress: c.NewProgress(nil), stop: stop, poke: make(chan struct{}, 1)}
+	if m.askPlainly(ctx, w) {
+		return w
+	}
 	m.work.Go(func() { m.run(ctx, w) }) // ends when it is stopped or the monitor closed
 	return w
 }

@@ -44,7 +44,8 @@ type TCP struct {
 	TLS     *TLS
 }
 
-// HTTP sends one request on a connection of its own and follows no redirects.
+// HTTP sends one request and follows no redirects. Asked again and again by a Monitor it may use a connection for a few
+// answers (asker).
 type HTTP struct {
 	Method  string // default GET, with a body POST
 	Path    string // default /

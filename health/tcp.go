@@ -22,22 +22,20 @@ func newTCP(o *TCP, c *Check) (prober, error) {
 	return &tcpProbe{TCP: *o, tls: t, listen: o.Send != "" || o.Receive != "" || speaks, parse: speaks}, err
 }
 
-func (p *tcpProbe) ask(ctx context.Context, t Target) (result, error) {
-	c, err := dial(ctx, t.Address, p.tls)
-	if err != nil {
-		return result{}, err
-	}
-	defer c.Close() //nolint:errcheck // all was said
+func (p *tcpProbe) ask(ctx context.Context, t Target) (result, error) { return askPlainly(ctx, p, t) }
+
+func (p *tcpProbe) secure() *tls.Config          { return p.tls }
+func (p *tcpProbe) question(Target, bool) []byte { return []byte(p.Send) }
+func (p *tcpProbe) listens() bool                { return p.listen }
+func (p *tcpProbe) repeats() bool                { return false }
+
+func (p *tcpProbe) read(in io.Reader, t Target) (result, error) {
 	r := result{good: true, vars: tcpVars{Server: server(t)}}
-	if p.Send != "" {
-		if _, err := io.WriteString(c, p.Send); err != nil {
-			return r, readWords(err)
-		}
-	}
-	if !p.listen {
+	if in == nil {
 		return r, nil
 	}
-	r.text, err = p.read(c)
+	var err error
+	r.text, err = p.text(in)
 	if p.parse {
 		body, _ := parseJSON([]byte(r.text))
 		r.vars = tcpVars{Text: r.text, Body: body, Server: server(t)}
@@ -45,15 +43,15 @@ func (p *tcpProbe) ask(ctx context.Context, t Target) (result, error) {
 	return r, err
 }
 
-// read reads until what must come has come; without such a thing, a line.
-func (p *tcpProbe) read(c *line) (string, error) {
+// text reads until what must come has come; without such a thing, a line.
+func (p *tcpProbe) text(in io.Reader) (string, error) {
 	var all []byte
 	until := p.Receive
 	if until == "" && p.parse {
 		until = "\n"
 	}
 	for buf := make([]byte, 4<<10); ; {
-		n, err := c.Read(buf)
+		n, err := in.Read(buf)
 		from := max(0, len(all)-len(until))
 		all = append(all, buf[:n]...)
 		switch {

@@ -29,8 +29,7 @@ func dial(ctx context.Context, address string, t *tls.Config) (*line, error) {
 	if err != nil {
 		return nil, inWords(ctx, err)
 	}
-	l := &line{Conn: c, left: maxAnswer + 64<<10} // head and framing come on top of the answer
-	l.stop = context.AfterFunc(ctx, func() { _ = c.SetDeadline(time.Unix(1, 0)) })
+	l := bound(ctx, c)
 	if t == nil {
 		return l, nil
 	}
@@ -41,6 +40,13 @@ func dial(ctx context.Context, address string, t *tls.Config) (*line, error) {
 	}
 	l.Conn = s
 	return l, nil
+}
+
+// bound binds a connection to ctx and to what may be read of one answer.
+func bound(ctx context.Context, c net.Conn) *line {
+	l := &line{Conn: c, left: maxAnswer + 64<<10} // head and framing come on top of the answer
+	l.stop = context.AfterFunc(ctx, func() { _ = c.SetDeadline(time.Unix(1, 0)) })
+	return l
 }
 
 func (l *line) Read(b []byte) (int, error) {
