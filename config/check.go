@@ -64,6 +64,7 @@ func (c *checker) service(s *named[serviceKeys]) proxy.ServiceSpec {
 		Timeouts:      timeouts(&k.timeouts.v),
 		AccessLog:     k.accessLog.v,
 		TLS:           c.tls(&k.tls, k.mode.v),
+		ServerTLS:     c.serverTLS(k),
 	}
 	c.http(k, &spec)
 	own := newClaims()

@@ -121,6 +121,7 @@ func (d *diff) service(old, next proxy.ServiceSpec) {
 	d.sticky(old.Sticky, next.Sticky)
 	d.health(old.Health, next.Health)
 	d.tls(old.TLS, next.TLS)
+	d.serverTLS(old.ServerTLS, next.ServerTLS)
 	d.failover(old.Failover, next.Failover)
 	d.words("gates", list(old.Gates), list(next.Gates))
 	d.words("require_snapshot", short(old.RequireSnapshot), short(next.RequireSnapshot))
@@ -352,6 +353,9 @@ func serviceInWords(s proxy.ServiceSpec) string {
 	words := fmt.Sprintf("listens on %s; pools %s; active %s", strings.Join(listenNames(s.Listen), ", "), strings.Join(pools, ", "), s.Active)
 	if s.TLS != nil {
 		words += "; tls " + tlsInWords(s.TLS)
+	}
+	if s.ServerTLS != nil {
+		words += "; speaks TLS with servers"
 	}
 	return words
 }

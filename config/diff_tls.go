@@ -2,6 +2,7 @@ package config
 
 import (
 	"crypto/tls"
+	"strconv"
 	"strings"
 
 	"github.com/turnout-proxy/turnout/proxy"
@@ -35,6 +36,26 @@ func (d *diff) tls(old, next *proxy.TLSSpec) {
 	d.words("tls.client_cert.mode", string(old.ClientCert.Mode), string(next.ClientCert.Mode))
 	d.words("tls.client_cert.ca", old.ClientCert.CA, next.ClientCert.CA)
 	d.words("tls.handshake_timeout", short(old.Handshake), short(next.Handshake))
+}
+
+// serverTLS tells what becomes of how servers are spoken to.
+func (d *diff) serverTLS(old, next *proxy.ServerTLSSpec) {
+	switch {
+	case old == nil && next == nil:
+		return
+	case old == nil:
+		d.say("server_tls added: new connections to servers speak TLS")
+		return
+	case next == nil:
+		d.say("server_tls removed: new connections to servers speak without it")
+		return
+	}
+	d.words("server_tls.ca", old.CA, next.CA)
+	d.words("server_tls.server_name", old.ServerName, next.ServerName)
+	d.words("server_tls.cert", old.Cert, next.Cert)
+	d.words("server_tls.key", old.Key, next.Key)
+	d.words("server_tls.min_version", versionName(old.MinVersion), versionName(next.MinVersion))
+	d.words("server_tls.insecure", strconv.FormatBool(old.Insecure), strconv.FormatBool(next.Insecure))
 }
 
 func certName(c proxy.CertSpec) string       { return c.Cert + " (key " + c.Key + ")" }

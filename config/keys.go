@@ -90,6 +90,7 @@ type serviceKeys struct {
 	maintenance     value[maintenanceKeys]
 	trusted         value[[]value[netip.Prefix]]
 	tls             value[clientTLSKeys]
+	serverTLS       value[serverTLSKeys]
 	failover        value[failoverKeys]
 	gates           value[[]value[string]]
 	requireSnapshot value[time.Duration]
@@ -128,6 +129,8 @@ var serviceShape = keysOf(
 		listOf("a list of addresses and networks", networkShape), func(s *serviceKeys) *value[[]value[netip.Prefix]] { return &s.trusted }),
 	key("tls", "How clients speak TLS. Without it they do not, or it goes through the door unseen.",
 		clientTLSShape, func(s *serviceKeys) *value[clientTLSKeys] { return &s.tls }),
+	key("server_tls", "How the door speaks TLS with the servers. Without it, it does not.",
+		serverTLSShape, func(s *serviceKeys) *value[serverTLSKeys] { return &s.serverTLS }),
 	key("failover", "What the door does by itself when no server of the active pool is ready.", failoverShape, func(s *serviceKeys) *value[failoverKeys] { return &s.failover }),
 	key("gates", "Checks that must pass before a swap: those with an address of their own are what the service depends on, others are asked of each server of the new pool.",
 		listOf("a list of checks", name()), func(s *serviceKeys) *value[[]value[string]] { return &s.gates }),

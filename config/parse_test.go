@@ -202,7 +202,12 @@ func TestParse_ReadsEveryKey(t *testing.T) {
 	if got := cfg.Spec().Services[6].TLS; got.NoSNI != proxy.NoSNIClose || got.Mode != proxy.Terminate || len(got.SNI) != 1 {
 		t.Errorf("got %+v", got)
 	}
-	site := cfg.Spec().Services[7]
+	for i, want := range []*proxy.ServerTLSSpec{{CA: "/etc/ca.pem", ServerName: "db.example.org", Cert: "door.pem", Key: "door.key", MinVersion: tls.VersionTLS13}, {MinVersion: tls.VersionTLS12}, {MinVersion: tls.VersionTLS12, Insecure: true}, nil} {
+		if got := cfg.Spec().Services[7+i].ServerTLS; !reflect.DeepEqual(got, want) {
+			t.Errorf("got %+v, want %+v", got, want)
+		}
+	}
+	site := cfg.Spec().Services[11]
 	wantPreview := &proxy.PreviewSpec{Header: "x-pool", TokenHeader: "x-pass", Cookie: "pool", TokenHash: sha256.Sum256([]byte("127.0.0.1x")),
 		Listen: &proxy.ListenSpec{Network: proxy.NetTCP, Address: "127.0.0.1:8089"}, Pool: "green"}
 	if !reflect.DeepEqual(site.Preview, wantPreview) || site.Sticky == nil || site.Sticky.Cookie != "sid" {

@@ -92,6 +92,7 @@ type ServiceSpec struct {
 	Routes         []RouteSpec    // http: which requests on Listen are this service's; none: all that are no other's
 	TrustedProxies []netip.Prefix // http: clients whose word on who is behind them counts
 	TLS            *TLSSpec       // nil: the door speaks no TLS with its clients
+	ServerTLS      *ServerTLSSpec // nil: nor with its servers
 }
 
 // MaintenanceSpec says how a service of mode http answers in maintenance, and who passes it.

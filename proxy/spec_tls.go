@@ -77,3 +77,12 @@ type ClientCertSpec struct {
 	Mode ClientAuth
 	CA   string // file with the authorities, in PEM
 }
+
+// ServerTLSSpec says how the door speaks TLS with the servers of a service.
+type ServerTLSSpec struct {
+	CA         string // file with the authorities that servers' certificates must be from, in PEM; "": the system's
+	ServerName string // what each server must prove to be, and is told (SNI); "": the host of its address
+	Cert, Key  string // files of what the door shows them; "": nothing
+	MinVersion uint16 // as in crypto/tls
+	Insecure   bool   // servers need not prove who they are
+}

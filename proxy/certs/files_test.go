@@ -6,6 +6,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/turnout-proxy/turnout/proxy"
 	"github.com/turnout-proxy/turnout/proxy/certs"
@@ -36,10 +37,19 @@ func TestFiles_EachHostGetsTheCertificateThatFits(t *testing.T) {
 func TestFiles_AreReadAgainWhenTheyChange(t *testing.T) {
 	ca, dir := certstest.New(t), t.TempDir()
 	cert, key := ca.Pair(dir, "site", "a.example.org")
-	m := manage(t, &proxy.TLSSpec{Certs: []proxy.CertSpec{pair(cert, key)}}, "")
+	m := manageLooking(t, &proxy.TLSSpec{Certs: []proxy.CertSpec{pair(cert, key)}}, "", time.Hour)
 	old := m.mustShow(ca.Client("a.example.org"))
-	ca.Pair(dir, "site", "a.example.org")
-	waitFor(t, "the new certificate", func() bool { return !m.mustShow(ca.Client("a.example.org")).Equal(old) })
+	newCert, newKey := ca.Pair(t.TempDir(), "site", "a.example.org")
+	copyFile(t, newCert, cert)
+	m.Look() // the moment between the two files
+	if !m.mustShow(ca.Client("a.example.org")).Equal(old) {
+		t.Error("half a pair is shown")
+	}
+	copyFile(t, newKey, key)
+	m.Look()
+	if m.mustShow(ca.Client("a.example.org")).Equal(old) {
+		t.Error("the old certificate is still shown")
+	}
 	if n := m.logs.FilterMessageSnippet("cannot be used").Len(); n != 0 {
 		t.Errorf("the moment between the two files was told %d times", n)
 	}
@@ -49,7 +59,7 @@ func TestFiles_ABadNewOneKeepsTheOldAndSaysSo(t *testing.T) {
 	ca, dir := certstest.New(t), t.TempDir()
 	cert, key := ca.Pair(dir, "site", "a.example.org")
 	spec := &proxy.TLSSpec{Certs: []proxy.CertSpec{pair(cert, key)}}
-	m := manage(t, spec, "")
+	m := manageLooking(t, spec, "", time.Hour) // else a look might meet a file that is half written
 	old := m.mustShow(ca.Client("a.example.org"))
 	good, err := os.ReadFile(key)
 	if err != nil {
@@ -57,7 +67,11 @@ func TestFiles_ABadNewOneKeepsTheOldAndSaysSo(t *testing.T) {
 	}
 
 	write(t, key, "-----BEGIN PRIVATE KEY-----\nc2VjcmV0IG9mIHRoZSBkb29y\n-----END PRIVATE KEY-----\n")
-	waitFor(t, "the log", func() bool { return m.logs.FilterMessageSnippet("what was read before stays in use").Len() > 0 })
+	m.Look()
+	m.Look()
+	if n := m.logs.FilterMessageSnippet("what was read before stays in use").Len(); n != 1 {
+		t.Errorf("after two looks it was told %d times", n)
+	}
 	if !m.mustShow(ca.Client("a.example.org")).Equal(old) {
 		t.Error("the old certificate is gone")
 	}
@@ -75,7 +89,10 @@ func TestFiles_ABadNewOneKeepsTheOldAndSaysSo(t *testing.T) {
 	}
 
 	write(t, key, string(good))
-	waitFor(t, "the word that it is good again", func() bool { return m.Certificates()[0].Err == "" })
+	m.Look()
+	if got := m.Certificates()[0].Err; got != "" {
+		t.Errorf("a good one is back, and still there is %s", got)
+	}
 	if n := m.logs.FilterMessageSnippet("stays in use").Len(); n != 1 {
 		t.Errorf("one mistake was told %d times", n)
 	}

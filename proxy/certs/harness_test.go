@@ -27,8 +27,14 @@ type managed struct {
 
 func manage(t *testing.T, spec *proxy.TLSSpec, folder string) *managed {
 	t.Helper()
+	return manageLooking(t, spec, folder, 5*time.Millisecond)
+}
+
+// manageLooking is manage with files that are looked at so often.
+func manageLooking(t *testing.T, spec *proxy.TLSSpec, folder string, every time.Duration) *managed {
+	t.Helper()
 	core, logs := observer.New(zapcore.InfoLevel)
-	m := &managed{t: t, logs: logs, Manager: certs.New(certs.Options{Folder: folder, Log: zap.New(core), LookEvery: 5 * time.Millisecond, RenewEvery: 50 * time.Millisecond})}
+	m := &managed{t: t, logs: logs, Manager: certs.New(certs.Options{Folder: folder, Log: zap.New(core), LookEvery: every, RenewEvery: 50 * time.Millisecond})}
 	t.Cleanup(m.Close)
 	if err := m.put(spec); err != nil {
 		t.Fatal(err)

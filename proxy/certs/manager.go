@@ -32,6 +32,7 @@ type Manager struct {
 
 	// byService is what a handshake reads. It is replaced whole, by Commit.
 	byService atomic.Pointer[map[string]*identity]
+	servers   atomic.Pointer[map[string]*toServers] // and of those with servers
 }
 
 // New makes a Manager that has no certificate yet; Prepare and Commit bring them. Close ends it.
@@ -42,6 +43,7 @@ func New(opt Options) *Manager {
 	ctx, cancel := context.WithCancel(context.Background())
 	m := &Manager{opt: opt, stop: cancel}
 	m.byService.Store(&map[string]*identity{})
+	m.servers.Store(&map[string]*toServers{})
 	m.running.Go(func() { m.look(ctx) })
 	return m
 }
@@ -89,15 +91,27 @@ type prepared struct {
 	next  map[string]*identity
 	fresh []*identity          // those of next that are not in use yet
 	files map[*identity]*files // what those in use are to have
+
+	servers map[string]*toServers
+	read    map[*toServers]readConfig
+}
+
+// readConfig is what the files of a toServers give.
+type readConfig struct {
+	config *tls.Config
+	at     stamp
 }
 
 // Prepare reads the files of all services of a snapshot, also of those that stay as they are: whoever asks for a
 // reload wants to know that a file is bad. Exactly one of Commit and Abort must follow.
 func (m *Manager) Prepare(next *proxy.Snapshot) (proxy.Prepared, error) {
-	p := &prepared{m: m, next: map[string]*identity{}, files: map[*identity]*files{}}
+	p := &prepared{m: m, next: map[string]*identity{}, files: map[*identity]*files{}, servers: map[string]*toServers{}, read: map[*toServers]readConfig{}}
 	var errs []error
 	now := *m.byService.Load()
 	for _, svc := range next.Services {
+		if err := p.prepareServers(svc.Spec); err != nil {
+			errs = append(errs, fmt.Errorf("service %s: %w", svc.Spec.Name, err))
+		}
 		spec := svc.Spec.TLS
 		if spec == nil || spec.Mode == proxy.Passthrough {
 			continue
@@ -125,8 +139,29 @@ func (m *Manager) Prepare(next *proxy.Snapshot) (proxy.Prepared, error) {
 	return p, nil
 }
 
+func (p *prepared) prepareServers(s *proxy.ServiceSpec) error {
+	if s.ServerTLS == nil {
+		return nil
+	}
+	config, at, err := readServers(s.ServerTLS, s.Mode)
+	if err != nil {
+		return err
+	}
+	t := (*p.m.servers.Load())[s.Name]
+	if t == nil || *t.spec != *s.ServerTLS || t.mode != s.Mode {
+		t = &toServers{service: s.Name, spec: s.ServerTLS, mode: s.Mode, log: p.m.opt.Log.With(zap.String("service", s.Name))}
+		t.use(config, at)
+	}
+	p.servers[s.Name], p.read[t] = t, readConfig{config, at}
+	return nil
+}
+
 // Commit implements proxy.Prepared.
 func (p *prepared) Commit() {
+	for t, r := range p.read {
+		t.use(r.config, r.at)
+	}
+	p.m.servers.Store(&p.servers)
 	for id, f := range p.files {
 		id.use(f)
 	}
@@ -152,6 +187,11 @@ func (p *prepared) Abort() {
 func Check(spec *proxy.Spec) []error {
 	var errs []error
 	for i := range spec.Services {
+		if t := spec.Services[i].ServerTLS; t != nil {
+			if _, _, err := readServers(t, spec.Services[i].Mode); err != nil {
+				errs = append(errs, fmt.Errorf("service %s: %w", spec.Services[i].Name, err))
+			}
+		}
 		if t := spec.Services[i].TLS; t != nil && t.Mode != proxy.Passthrough {
 			_, err := readFiles(t)
 			for _, e := range err {
@@ -194,6 +234,9 @@ func (m *Manager) Failures(service string) uint64 {
 func (m *Manager) Look() {
 	for _, id := range *m.byService.Load() {
 		id.look()
+	}
+	for _, t := range *m.servers.Load() {
+		t.look()
 	}
 }
 

@@ -140,6 +140,14 @@ func (f *Front) TLSOf(service string) *tls.Config {
 	return f.certs.Server(service)
 }
 
+// ToServer is how TLS is spoken with a server of a service; nil: it is not.
+func (f *Front) ToServer(service, address string) *tls.Config {
+	if f.certs == nil {
+		return nil
+	}
+	return f.certs.ToServer(service, address)
+}
+
 // Challenge answers an authority that asks whether a host is ours; see certs.Manager.Challenge.
 func (f *Front) Challenge(host, path string) (body string, ok bool) {
 	if f.certs == nil {

@@ -16,5 +16,5 @@
 // next ones wait their turn, unread. A session that is idle holds the memory of its tls.Conn and no buffer of ours.
 //
 // Not promised: that an end of stream was meant by the peer. One that comes without close_notify is an end all the same:
-// many clients close so.
+// many clients close so. Who must know asks Session.Truncated.
 package secure

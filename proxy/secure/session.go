@@ -30,6 +30,10 @@ type Session struct {
 // State says what was negotiated.
 func (s *Session) State() tls.ConnectionState { return s.conn.ConnectionState() }
 
+// Truncated tells, of an end that Read has shown, that the peer did not say it (close_notify): what came before may be
+// not all (RFC 8446 6.1).
+func (s *Session) Truncated() bool { return s.wire.fin }
+
 // transport is what crypto/tls reads from and writes to: the socket, as far as it can do so without waiting.
 type transport struct {
 	fd      int
@@ -40,6 +44,7 @@ type transport struct {
 	drained bool       // the socket had less than was asked for: nothing is there before the next event
 	hup     bool       // the peer has ended: read on until the end shows
 	err     syscall.Errno
+	fin     bool     // the connection's end was read
 	unbound net.Conn // set by Unbind: everything goes there
 }
 
@@ -72,6 +77,7 @@ func (t *transport) Read(b []byte) (int, error) {
 			t.err = err
 			return 0, os.NewSyscallError("recv", err)
 		case n == 0:
+			t.fin = true
 			return 0, io.EOF
 		}
 		t.once = true

@@ -61,7 +61,7 @@ func (w *worker) end(slot uint32, c *conn, why ending) {
 	case waiting:
 		w.unhold(slot, c, proxy.HoldLeft)
 	case securing:
-		w.giveUp(slot, c)
+		w.giveUp(slot, c, client)
 	}
 	if c.state != resetting && !midway && why != endReset { // else the peer would take what it has for the whole
 		w.bid(c)

@@ -76,6 +76,9 @@ func (w *worker) pump(slot uint32, c *conn, s int) bool {
 		case err != 0:
 			h.state |= broken
 			continue
+		case n == 0 && s == server && c.tls[server] != open && w.sessions[c.tls[server]].Truncated():
+			h.state |= broken // cut short by whomever: the client must not take what it has for the whole
+			continue
 		case n == 0:
 			h.state |= eof
 			continue

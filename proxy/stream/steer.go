@@ -124,7 +124,7 @@ func (w *worker) dialOn(slot uint32, c *conn, svc *proxy.Service, srv *proxy.Ser
 	c.until = w.loop.Now() + limit
 	switch err {
 	case 0: // a Unix socket
-		w.connected(slot, c, false)
+		w.reached(slot, c, false)
 		return true
 	case syscall.EAGAIN: // its backlog is full
 		c.flags |= retryDial
@@ -145,12 +145,17 @@ func (w *worker) undial(slot uint32, c *conn) {
 	w.unlink(&w.dials, c)
 	w.targets[c.target].dials--
 	w.timers.Cancel(slot)
-	if c.fd[server] >= 0 {
+	switch {
+	case c.flags&meeting != 0:
+		w.giveUp(slot, c, server)
+	case c.fd[server] >= 0:
 		loop.Close(int(c.fd[server]))
 	}
+	w.forgetSide(c, server)
+	c.half[server].state &^= hup
 	c.fd[server], c.target, c.state = -1, -1, steering
 	c.dial++ // what the descriptor's events have to say comes too late
-	c.flags &^= retryDial
+	c.flags &^= retryDial | meeting
 }
 
 func (w *worker) failed(c *conn, srv *proxy.Server, why string) {
@@ -171,7 +176,7 @@ func (w *worker) dialed(slot uint32, c *conn, ev loop.Events) {
 	if ev&loop.Out == 0 && ev&(loop.Err|loop.Hup) == 0 {
 		return
 	}
-	w.connected(slot, c, true)
+	w.reached(slot, c, true)
 	if w.isRelaying(slot, c) && ev&(loop.In|loop.RDHUP|loop.Hup|loop.Err) != 0 {
 		w.relay(slot, c, server, ev)
 	}
@@ -202,7 +207,11 @@ func (w *worker) dialFailed(slot uint32, c *conn, why string) {
 func (w *worker) dialTimer(slot uint32, c *conn) {
 	now := w.loop.Now()
 	if c.flags&retryDial == 0 || now >= c.until {
-		w.dialFailed(slot, c, "connect: timed out")
+		why := "connect: timed out"
+		if c.flags&meeting != 0 {
+			why = "tls: the handshake timed out"
+		}
+		w.dialFailed(slot, c, why)
 		return
 	}
 	fd := int(c.fd[server])
@@ -213,7 +222,7 @@ func (w *worker) dialTimer(slot uint32, c *conn) {
 	}
 	switch err := loop.Connect(fd, to); err {
 	case 0:
-		w.connected(slot, c, false)
+		w.reached(slot, c, false)
 	case syscall.EAGAIN:
 		w.timers.Set(slot, min(c.until, now+int64(unixRetry)))
 	default:
@@ -249,8 +258,7 @@ func (w *worker) connected(slot uint32, c *conn, registered bool) {
 		w.end(slot, c, endStarved)
 		return
 	}
-	if svc != nil && svc.Spec.ProxyProtocol.Send != proxy.ProxyOff && svc.Spec.ProxyProtocol.Send != "" {
-		b := w.proxyHeader(w.loop.Buffer()[:0], slot, c, svc.Spec.ProxyProtocol.Send == proxy.ProxyV2)
+	if b := w.headerFor(slot, c, svc); len(b) > 0 && c.tls[server] == open { // else it was sent before the handshake
 		if !w.forward(slot, c, client, b) {
 			return
 		}

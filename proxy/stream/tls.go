@@ -45,11 +45,11 @@ func (w *worker) insecure(slot uint32, c *conn) {
 	w.end(slot, c, endInsecure)
 }
 
-// giveUp ends a handshake that goes on. It has the descriptor, so secured closes that.
-func (w *worker) giveUp(slot uint32, c *conn) {
+// giveUp ends a handshake with a side that goes on. It has the descriptor, so secured, or met, closes that.
+func (w *worker) giveUp(slot uint32, c *conn, side int) {
 	w.handshakes[slot].Abort()
 	delete(w.handshakes, slot)
-	c.fd[client] = -1
+	c.fd[side] = -1
 }
 
 // admitted gives a session its number.
@@ -66,16 +66,18 @@ func (w *worker) admitted(s *secure.Session) int32 {
 
 // forget drops a connection's sessions.
 func (w *worker) forget(c *conn) {
-	for side, n := range c.tls {
-		if n == open {
-			continue
-		}
+	w.forgetSide(c, client)
+	w.forgetSide(c, server)
+	if len(w.vacant) == len(w.sessions)-1 && len(w.sessions) > 4096 { // a storm is over
+		w.sessions, w.vacant = make([]*secure.Session, 1), nil
+	}
+}
+
+func (w *worker) forgetSide(c *conn, side int) {
+	if n := c.tls[side]; n != open {
 		w.sessions[n] = nil
 		w.vacant = append(w.vacant, n)
 		c.tls[side] = open
-	}
-	if len(w.vacant) == len(w.sessions)-1 && len(w.sessions) > 4096 { // a storm is over
-		w.sessions, w.vacant = make([]*secure.Session, 1), nil
 	}
 }
 

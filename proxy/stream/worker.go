@@ -77,6 +77,7 @@ const (
 	announced                   // worker.announced has its addresses
 	portless                    // a dial found no local port
 	through                     // it speaks TLS, which the door does not
+	meeting                     // dialing: a handshake with the server goes on, which has its descriptor
 	orderly                     // resetting: an end of stream was sent, and is what the client gets
 )
 
@@ -170,6 +171,11 @@ func (w *worker) event(t loop.Token, ev loop.Events) {
 		w.relay(slot, c, int(t.Side()), ev)
 	case dialing, starved:
 		switch {
+		case t.Side() == server && c.flags&meeting != 0:
+			if ev&(loop.RDHUP|loop.Hup|loop.Err) != 0 {
+				c.half[server].state |= hup
+			}
+			w.handshakes[slot].Wake()
 		case t.Side() == server && c.state == dialing:
 			w.dialed(slot, c, ev)
 		case t.Side() == client && ev&(loop.Err|loop.Hup) != 0: // the client has broken off, and no event will say so again

@@ -66,7 +66,7 @@ func (w *worker) dialOn(slot uint32, c *client, svc *proxy.Service, srv *proxy.S
 	u.until = w.loop.Now() + limit
 	switch err {
 	case 0: // a Unix socket
-		w.connected(us, u, false)
+		w.reached(us, u, false)
 		return true
 	case syscall.EAGAIN: // its backlog is full
 		u.retry = true
@@ -105,8 +105,16 @@ func (w *worker) dialed(us uint32, u *upstream, ev loop.Events) {
 		u.flags |= upReadable | upHup
 	}
 	gen := w.upstreams.Gen(us)
-	w.connected(us, u, true)
-	if w.upstreams.Check(us, gen) && !u.dialing && !u.idle && u.flags&upReadable != 0 { // no event will say so again
+	w.reached(us, u, true)
+	w.lookAgain(us, gen)
+}
+
+// lookAgain reads what a server has said before its connection was in use: no event will tell of it again.
+func (w *worker) lookAgain(us, gen uint32) {
+	if !w.upstreams.Check(us, gen) {
+		return
+	}
+	if u := w.upstreams.Get(us); !u.dialing && !u.idle && u.flags&upReadable != 0 {
 		w.goOn(u.client, w.clients.Get(u.client))
 	}
 }
@@ -133,7 +141,11 @@ func (w *worker) dialFailed(us uint32, u *upstream, why string) {
 func (w *worker) dialTimer(us uint32, u *upstream) {
 	now := w.loop.Now()
 	if !u.retry || now >= u.until {
-		w.dialFailed(us, u, "connect: timed out")
+		why := "connect: timed out"
+		if u.flags&upMeeting != 0 {
+			why = "tls: the handshake timed out"
+		}
+		w.dialFailed(us, u, why)
 		return
 	}
 	to := w.targets[u.target].where.Pick(u.begin, u.address)
@@ -143,7 +155,7 @@ func (w *worker) dialTimer(us uint32, u *upstream) {
 	}
 	switch err := loop.Connect(int(u.fd), to); err {
 	case 0:
-		w.connected(us, u, false)
+		w.reached(us, u, false)
 	case syscall.EAGAIN:
 		w.uptimers.Set(us, min(u.until, now+int64(unixRetry)))
 	default:

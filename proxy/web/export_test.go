@@ -16,7 +16,7 @@ func (p *Plane) Lent() Lent {
 	each := make([]Lent, len(p.workers))
 	p.each(func(w *worker) {
 		n := &each[w.loop.ID()]
-		n.Clients, n.Upstreams, n.Timers, n.Sessions = w.clients.Len(), w.upstreams.Len(), w.timers.Len()+w.uptimers.Len(), len(w.sessions)
+		n.Clients, n.Upstreams, n.Timers, n.Sessions = w.clients.Len(), w.upstreams.Len(), w.timers.Len()+w.uptimers.Len(), len(w.sessions)+len(w.upSessions)+len(w.upShakes)
 		l := reflect.ValueOf(w.loop).Elem()
 		n.Bufs = l.FieldByName("bufs").FieldByName("blocks").Len() - l.FieldByName("bufs").FieldByName("free").Len()
 		n.Pipes = int(l.FieldByName("pipes").FieldByName("open").Int()) - l.FieldByName("pipes").FieldByName("idle").Len()

@@ -28,8 +28,7 @@ func (w *worker) finish(slot uint32, c *client, us uint32, u *upstream) {
 // afterAnswer looks at a request of which only a part of its own body is missing.
 func (w *worker) afterAnswer(slot uint32, c *client, us uint32, u *upstream) {
 	if u.flags&upReadable != 0 {
-		var b [1]byte
-		if _, err := loop.Peek(int(u.fd), b[:]); err == syscall.EAGAIN {
+		if w.silent(us, u) {
 			u.flags &^= upReadable
 		} else { // it closes, or says what nobody asked for
 			u.flags |= upLast

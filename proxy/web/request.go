@@ -3,7 +3,6 @@ package web
 import (
 	"syscall"
 
-	"github.com/turnout-proxy/turnout/proxy/loop"
 	"github.com/turnout-proxy/turnout/proxy/web/h1"
 )
 
@@ -36,7 +35,7 @@ func (w *worker) sendOn(slot uint32, c *client, us uint32, buf []byte, n int) bo
 		w.malformed(slot, c, e)
 		return true
 	}
-	sent, err := sendv(int(u.fd), out, payload)
+	sent, err := w.sendUp(us, u, out, payload)
 	if err != 0 && err != syscall.EAGAIN {
 		c.body, c.progress = body, h1.Progress{}
 		if u.uses == 0 { // it closes what it has just accepted: the others may do better
@@ -48,7 +47,7 @@ func (w *worker) sendOn(slot uint32, c *client, us uint32, buf []byte, n int) bo
 	}
 	u.client, c.up, c.state = slot, us, carrying
 	c.target, c.sentAt = u.target, w.loop.Now()
-	u.flags &= upReadable | upHup
+	u.flags &= upReadable | upHup | upTLS
 	u.progress, u.interims = h1.Progress{}, 0
 	w.claims.Carried(srv, len(out)+len(payload), 0)
 	if a := len(out) - sent; a >= 0 {
@@ -202,7 +201,7 @@ func (w *worker) upload(slot uint32, c *client, us uint32, u *upstream) bool {
 func (w *worker) putUp(slot uint32, c *client, us uint32, u *upstream, a, b []byte) bool {
 	w.claims.Carried(w.targets[u.target].server, len(a)+len(b), 0)
 	w.progressed(slot, c)
-	sent, err := sendv(int(u.fd), a, b)
+	sent, err := w.sendUp(us, u, a, b)
 	switch {
 	case err == syscall.EAGAIN:
 		sent = 0
@@ -219,7 +218,7 @@ func (w *worker) putUp(slot uint32, c *client, us uint32, u *upstream, a, b []by
 
 // flushUp writes what waits for the server. False: the request is no longer under way.
 func (w *worker) flushUp(slot uint32, c *client, us uint32, u *upstream) bool {
-	n, err := loop.Send(int(u.fd), w.loop.Bytes(u.out.buf)[u.out.off:u.out.end])
+	n, err := w.sendUp(us, u, w.loop.Bytes(u.out.buf)[u.out.off:u.out.end], nil)
 	switch {
 	case err == syscall.EAGAIN:
 		return true

@@ -3,7 +3,6 @@ package web
 import (
 	"syscall"
 
-	"github.com/turnout-proxy/turnout/proxy/loop"
 	"github.com/turnout-proxy/turnout/proxy/web/h1"
 )
 
@@ -29,15 +28,15 @@ func (w *worker) respond(slot uint32, c *client, us uint32, u *upstream) bool {
 			b = b[:composing]
 		}
 		n := w.takeOut(&u.in, b)
-		m, err := loop.Recv(int(u.fd), b[n:])
+		m, err := w.recvUp(us, u, b[n:])
 		switch {
 		case err == syscall.EAGAIN:
 			u.flags &^= upReadable
 			w.keep(&u.in, b[:n])
 			return true
 		case err != 0 || m == 0:
-			return w.serverEnded(slot, c, us, u, err == 0)
-		case m < len(b)-n && u.flags&upHup == 0:
+			return w.serverEnded(slot, c, us, u, err == 0 && !w.cutShort(us, u))
+		case m < len(b)-n && u.flags&(upHup|upTLS) == 0:
 			u.flags &^= upReadable // short, so the socket is empty; an event tells of more
 		}
 		if u.flags&upSpoke == 0 {

@@ -191,6 +191,9 @@ func (w *worker) TakeBack() {
 			continue
 		}
 		svc := snap.Service(t.server.Service)
+		if old := t.service; old != nil && svc != nil && old != svc && !sameTLS(old.Spec.ServerTLS, svc.Spec.ServerTLS) {
+			w.closeIdle(int32(i)) // they speak otherwise than it is wanted now
+		}
 		t.service = svc
 		if t.open = svc != nil && svc.Spec.Mode == proxy.HTTP && svc.Gives(t.server); !t.open {
 			w.closeIdle(int32(i))

@@ -5,7 +5,6 @@ import (
 	"time"
 
 	"github.com/turnout-proxy/turnout/proxy"
-	"github.com/turnout-proxy/turnout/proxy/loop"
 )
 
 // A tunnel is what a request with Upgrade becomes when its server switches protocols (RFC 9110 7.8): both connections
@@ -129,7 +128,7 @@ func (w *worker) tunnelUp(slot uint32, c *client, u *upstream) (moved, alive boo
 		if c.flags&eof != 0 && !c.in.pending() && !u.out.pending() {
 			if u.flags&upShut == 0 {
 				u.flags |= upShut
-				_ = loop.Shutdown(int(u.fd), loop.ShutWrite)
+				w.shutUp(c.up, u)
 			}
 			return false, w.tunnelEnds(slot, c, u)
 		}
@@ -148,7 +147,7 @@ func (w *worker) tunnelUp(slot uint32, c *client, u *upstream) (moved, alive boo
 	}
 	w.claims.Carried(w.targets[u.target].server, n, 0)
 	w.moved(slot, c)
-	sent, err := loop.Send(int(u.fd), buf[:n])
+	sent, err := w.sendUp(c.up, u, buf[:n], nil)
 	if err != 0 && err != syscall.EAGAIN {
 		w.close(slot, c, true)
 		return false, false
@@ -165,7 +164,10 @@ func (w *worker) tunnelDown(slot uint32, c *client, u *upstream) (moved, alive b
 	if c.blocked() || u.flags&upReadable == 0 {
 		return false, true
 	}
-	n, err := loop.Recv(int(u.fd), w.reply)
+	n, err := w.recvUp(c.up, u, w.reply)
+	if n == 0 && err == 0 && w.cutShort(c.up, u) {
+		err = syscall.ECONNRESET
+	}
 	switch {
 	case err == syscall.EAGAIN:
 		u.flags &^= upReadable
@@ -181,7 +183,7 @@ func (w *worker) tunnelDown(slot uint32, c *client, u *upstream) (moved, alive b
 			w.shutdown(slot, c)
 		}
 		return false, w.tunnelEnds(slot, c, u)
-	case n < len(w.reply) && u.flags&upHup == 0:
+	case n < len(w.reply) && u.flags&(upHup|upTLS) == 0:
 		u.flags &^= upReadable
 	}
 	if c.flags&shut != 0 { // the close frame was said
@@ -204,7 +206,7 @@ func (w *worker) tunnelDown(slot uint32, c *client, u *upstream) (moved, alive b
 
 // flushTunnel writes what waits for the server.
 func (w *worker) flushTunnel(slot uint32, c *client, u *upstream) bool {
-	n, err := loop.Send(int(u.fd), w.loop.Bytes(u.out.buf)[u.out.off:u.out.end])
+	n, err := w.sendUp(c.up, u, w.loop.Bytes(u.out.buf)[u.out.off:u.out.end], nil)
 	switch {
 	case err == syscall.EAGAIN:
 		return true
@@ -297,7 +299,7 @@ func (w *worker) closeFrameUp(c *client, u *upstream) {
 	if u.out.pending() { // it stands in line; the connection is closed soon, whatever the server takes
 		return
 	}
-	if n, err := loop.Send(int(u.fd), b); err == 0 && n == len(b) {
-		_ = loop.Shutdown(int(u.fd), loop.ShutWrite)
+	if n, err := w.sendUp(c.up, u, b, nil); err == 0 && n == len(b) {
+		w.shutUp(c.up, u)
 	}
 }

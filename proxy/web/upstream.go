@@ -1,7 +1,6 @@
 package web
 
 import (
-	"syscall"
 	"time"
 
 	"github.com/turnout-proxy/turnout/proxy"
@@ -51,6 +50,8 @@ const (
 	upDeaf                         // it takes no more of the request
 	upChunked                      // the answer comes in chunks
 	upPlain                        // and goes on without, to a client of HTTP/1.0
+	upTLS                          // worker.upSessions has what carries its bytes
+	upMeeting                      // dialing: a handshake goes on, which has its descriptor
 )
 
 // target is a server as one loop sees it.
@@ -134,8 +135,7 @@ func (w *worker) idleOf(c *client, s *proxy.Server) uint32 {
 	for t.idle != none && c.flags&retried == 0 {
 		us := t.idle
 		u := w.upstreams.Get(us)
-		var b [1]byte
-		if _, err := loop.Peek(int(u.fd), b[:]); err != syscall.EAGAIN {
+		if !w.silent(us, u) {
 			w.closeUpstream(us, u, false)
 			continue
 		}
@@ -193,6 +193,7 @@ func (w *worker) closeUpstream(us uint32, u *upstream, reset bool) {
 	w.uptimers.Cancel(us)
 	w.drop(&u.in)
 	w.drop(&u.out)
+	w.partServer(us, u, reset)
 	if u.fd >= 0 {
 		if reset {
 			_ = loop.SetLinger0(int(u.fd))
@@ -209,12 +210,21 @@ func (w *worker) upstreamEvent(t loop.Token, ev loop.Events) {
 		return
 	}
 	u := w.upstreams.Get(us)
+	if u.flags&upTLS != 0 {
+		w.upSessions[us].Event(ev)
+	}
 	switch {
+	case u.flags&upMeeting != 0:
+		if ev&(loop.RDHUP|loop.Hup|loop.Err) != 0 {
+			u.flags |= upHup
+		}
+		w.upShakes[us].Wake()
+		return
 	case u.dialing:
 		w.dialed(us, u, ev)
 		return
 	case u.idle:
-		if ev&(loop.In|loop.RDHUP|loop.Hup|loop.Err) != 0 { // it closes, or says what nobody asked for
+		if ev&(loop.In|loop.RDHUP|loop.Hup|loop.Err) != 0 && (u.flags&upTLS == 0 || !w.silent(us, u)) { // it closes, or says what nobody asked for
 			w.closeUpstream(us, u, false)
 		}
 		return

@@ -1,0 +1,206 @@
+package stream_test
+
+import (
+	"bytes"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"net"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"testing"
+
+	"github.com/turnout-proxy/turnout/proxy"
+	"github.com/turnout-proxy/turnout/proxy/certs/certstest"
+)
+
+// toServers has the door speak TLS with the servers of a spec's one service.
+func toServers(spec *proxy.Spec, t proxy.ServerTLSSpec) *proxy.Spec {
+	t.MinVersion = tls.VersionTLS12
+	spec.Services[0].ServerTLS = &t
+	return spec
+}
+
+func TestServerTLS_CarriesMuchBothWaysByteForByte(t *testing.T) {
+	ca := certstest.New(t)
+	srv := speaksTLS(t, ca, "s", "127.0.0.1")
+	for _, both := range []bool{false, true} {
+		t.Run(fmt.Sprint("with TLS in front: ", both), func(t *testing.T) {
+			spec := toServers(pools([]string{"p", srv.address()}), proxy.ServerTLSSpec{CA: ca.File})
+			spec.Services[0].ProxyProtocol.Send = proxy.ProxyOff
+			var config *tls.Config
+			if both {
+				spec, config = secured(t, spec)
+			}
+			d := openDoor(t, spec)
+			var c interface {
+				net.Conn
+				CloseWrite() error
+			} = d.dial("svc").(*net.TCPConn)
+			if both {
+				c = tls.Client(c, config)
+			}
+			sent := make([]byte, 4<<20)
+			_, _ = rand.NewChaCha8([32]byte{3}).Read(sent)
+			go func() {
+				pieces(c, sent)
+				_ = c.CloseWrite()
+			}()
+			if got := readLine(t, c); got != "s" {
+				t.Fatal(got)
+			}
+			if all, err := io.ReadAll(c); err != nil || !bytes.Equal(all, sent) {
+				t.Errorf("%d bytes came back, %v", len(all), err)
+			}
+			d.gone()
+		})
+	}
+}
+
+func TestServerTLS_AServerThatCannotProveWhoItIsCountsAsAFailedDial(t *testing.T) {
+	ca, other := certstest.New(t), certstest.New(t)
+	good := speaksTLS(t, ca, "good", "127.0.0.1")
+	asks := func(t testing.TB) *toy {
+		pair, err := tls.LoadX509KeyPair(ca.Pair(t.TempDir(), "asks", "127.0.0.1"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		return serve(t, "asks", func(raw *net.TCPConn) { // in TLS 1.2 a client hears of a refusal within the handshake
+			c := tls.Server(raw, &tls.Config{Certificates: []tls.Certificate{pair}, ClientAuth: tls.RequireAndVerifyClientCert, ClientCAs: ca.Pool, MaxVersion: tls.VersionTLS12})
+			defer c.Close()
+			fmt.Fprintln(c, "good")
+			_, _ = io.Copy(c, c)
+		})
+	}
+	for what, bad := range map[string]struct {
+		server *toy
+		why    string
+	}{
+		"another authority": {speaksTLS(t, other, "x", "127.0.0.1"), "unknown authority"}, "another name": {speaksTLS(t, ca, "x", "127.0.0.2"), "127.0.0.2, not 127.0.0.1"},
+		"no TLS": {serve(t, "x", func(c *net.TCPConn) {
+			_, _ = io.WriteString(c, "220 hello\r\n")
+			_, _ = io.Copy(io.Discard, c)
+			_ = c.Close()
+		}), "first record does not look like a TLS handshake"},
+		"ends at once":           {serve(t, "x", func(c *net.TCPConn) { _ = c.CloseWrite(); _, _ = io.Copy(io.Discard, c); _ = c.Close() }), "ended the connection in the handshake"},
+		"asks for a certificate": {asks(t), "remote error"},
+	} {
+		t.Run(what, func(t *testing.T) {
+			d := openDoor(t, toServers(pools([]string{"p", bad.server.address(), good.address()}), proxy.ServerTLSSpec{CA: ca.File}))
+			for range 4 {
+				if got := readLine(t, d.dial("svc")); got != "good" {
+					t.Errorf("led to %s", got)
+				}
+			}
+			if n := d.Current().Service("svc").Pools[0].Members[0].Counts(); n.Failures == 0 || !strings.Contains(n.LastError, "tls: ") || !strings.Contains(n.LastError, bad.why) {
+				t.Errorf("got %d failures, %q; want %q", n.Failures, n.LastError, bad.why)
+			}
+		})
+	}
+	t.Run("a certificate is shown", func(t *testing.T) {
+		cert, key := ca.Pair(t.TempDir(), "door", "door.test")
+		d := openDoor(t, toServers(pools([]string{"p", asks(t).address()}), proxy.ServerTLSSpec{CA: ca.File, Cert: cert, Key: key}))
+		if got := readLine(t, d.dial("svc")); got != "good" {
+			t.Error(got)
+		}
+	})
+	t.Run("another name is asked for", func(t *testing.T) {
+		d := openDoor(t, toServers(pools([]string{"p", speaksTLS(t, ca, "named", "db.test").address()}), proxy.ServerTLSSpec{CA: ca.File, ServerName: "db.test"}))
+		if got := readLine(t, d.dial("svc")); got != "named" {
+			t.Error(got)
+		}
+	})
+}
+
+// A connection that ends without close_notify may have been cut by anybody: the client gets a reset, not an end.
+func TestServerTLS_WhatIsCutShortDoesNotLookWhole(t *testing.T) {
+	ca := certstest.New(t)
+	pair, err := tls.LoadX509KeyPair(ca.Pair(t.TempDir(), "s", "127.0.0.1"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, whole := range []bool{true, false} {
+		srv := serve(t, "s", func(raw *net.TCPConn) {
+			c := tls.Server(raw, &tls.Config{Certificates: []tls.Certificate{pair}})
+			_, _ = io.WriteString(c, "half")
+			if whole {
+				_ = c.CloseWrite()
+			} else {
+				_ = raw.CloseWrite()
+			}
+			_, _ = io.Copy(io.Discard, raw)
+			_ = raw.Close()
+		})
+		d := openDoor(t, toServers(pools([]string{"p", srv.address()}), proxy.ServerTLSSpec{CA: ca.File}))
+		c := d.dial("svc").(*net.TCPConn)
+		all, err := io.ReadAll(c)
+		if string(all) != "half" || whole != (err == nil) || !whole && !errors.Is(err, syscall.ECONNRESET) {
+			t.Errorf("whole %v: got %q, %v", whole, all, err)
+		}
+		_ = c.Close()
+		d.gone()
+	}
+}
+
+func TestServerTLS_SwapsUnderLoadLoseNothingAndMoveAllThatComesAfter(t *testing.T) {
+	ca := certstest.New(t)
+	blue, green := speaksTLS(t, ca, "blue", "127.0.0.1"), speaksTLS(t, ca, "green", "127.0.0.1")
+	d := openDoor(t, toServers(pools([]string{"blue", blue.address()}, []string{"green", green.address()}), proxy.ServerTLSSpec{CA: ca.File}))
+	addr := d.addr("svc")
+	var epoch atomic.Uint64 // odd: a swap is under way
+	var total, failed, late atomic.Int64
+	var stop atomic.Bool
+	var wg sync.WaitGroup
+	for range 6 {
+		wg.Go(func() {
+			for !stop.Load() {
+				before := epoch.Load()
+				c := dialAddr(t, addr)
+				b := make([]byte, 6)
+				n, err := io.ReadAtLeast(c, b, 5)
+				after := epoch.Load()
+				_ = c.(*net.TCPConn).SetLinger(0)
+				_ = c.Close()
+				total.Add(1)
+				if err != nil {
+					t.Log(err)
+					failed.Add(1)
+				} else if isBlue := bytes.HasPrefix(b[:n], []byte("blue")); before == after && before%2 == 0 && isBlue != (before/2%2 == 0) {
+					late.Add(1)
+				}
+			}
+		})
+	}
+	for i := range 30 {
+		waitFor(t, "traffic between two swaps", func() bool { return total.Load() >= int64(5*i) })
+		epoch.Add(1)
+		d.swap("svc", []string{"green", "blue"}[i%2])
+		epoch.Add(1)
+	}
+	stop.Store(true)
+	wg.Wait()
+	if failed.Load() != 0 || late.Load() != 0 {
+		t.Errorf("of %d: %d failed, %d late", total.Load(), failed.Load(), late.Load())
+	}
+}
+
+// A dial whose handshake is under way is taken back like any other.
+func TestServerTLS_AHandshakeUnderWayIsTakenBackByASwap(t *testing.T) {
+	ca := certstest.New(t)
+	mute := serve(t, "mute", func(c *net.TCPConn) { _, _ = io.Copy(io.Discard, c); _ = c.Close() })
+	green := speaksTLS(t, ca, "green", "127.0.0.1")
+	d := openDoor(t, toServers(pools([]string{"blue", mute.address()}, []string{"green", green.address()}), proxy.ServerTLSSpec{CA: ca.File}))
+	c := d.dial("svc")
+	waitFor(t, "the handshake is under way", func() bool { return d.counts(mute.address()).Dialing == 1 })
+	d.swap("svc", "green")
+	if got := readLine(t, c); got != "green" {
+		t.Error(got)
+	}
+	if n := d.counts(mute.address()); n.Dialing != 0 || n.Connections != 0 {
+		t.Errorf("got %+v", n)
+	}
+}

@@ -1,0 +1,217 @@
+package web_test
+
+import (
+	"bufio"
+	"crypto/tls"
+	"fmt"
+	"io"
+	"log"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+
+	"github.com/turnout-proxy/turnout/proxy"
+	"github.com/turnout-proxy/turnout/proxy/certs/certstest"
+)
+
+// httpsToy is an HTTPS server with a certificate for hosts.
+func httpsToy(t testing.TB, ca *certstest.Authority, handle http.HandlerFunc, hosts ...string) (addr string, conns *atomic.Int64) {
+	t.Helper()
+	pair, err := tls.LoadX509KeyPair(ca.Pair(t.TempDir(), "s", hosts...))
+	if err != nil {
+		t.Fatal(err)
+	}
+	conns = &atomic.Int64{}
+	s := httptest.NewUnstartedServer(handle)
+	s.TLS = &tls.Config{Certificates: []tls.Certificate{pair}}
+	s.Config.ErrorLog = log.New(io.Discard, "", 0)
+	s.Config.ConnState = func(_ net.Conn, st http.ConnState) {
+		if st == http.StateNew {
+			conns.Add(1)
+		}
+	}
+	s.StartTLS()
+	t.Cleanup(s.Close)
+	return s.Listener.Addr().String(), conns
+}
+
+func toServers(spec *proxy.Spec, t proxy.ServerTLSSpec) *proxy.Spec {
+	t.MinVersion = tls.VersionTLS12
+	spec.Services[0].ServerTLS = &t
+	return spec
+}
+
+func TestServerTLS_CarriesRequestsOfAllSizesAndKeepsConnections(t *testing.T) {
+	ca := certstest.New(t)
+	addr, conns := httpsToy(t, ca, func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Path == "/huge" {
+			_, _ = io.Copy(w, io.LimitReader(nothings{}, 20<<20))
+			return
+		}
+		all, _ := io.ReadAll(r.Body)
+		_, _ = w.Write(all)
+	}, "127.0.0.1")
+	d := openDoor(t, toServers(pools([]string{"p", addr}), proxy.ServerTLSSpec{CA: ca.File}))
+	client := &http.Client{Transport: &http.Transport{}}
+	defer client.CloseIdleConnections()
+	for _, size := range []int{0, 1, 1000, 100_000, 5 << 20} {
+		for _, chunked := range []bool{false, true} {
+			text := strings.Repeat("x", size)
+			var body io.Reader = strings.NewReader(text)
+			if chunked {
+				body = io.MultiReader(body)
+			}
+			res, err := client.Post("http://"+d.addr("svc")+"/", "text/plain", body)
+			if err != nil {
+				t.Fatal(err)
+			}
+			got, err := io.ReadAll(res.Body)
+			_ = res.Body.Close()
+			if err != nil || string(got) != text {
+				t.Errorf("%d bytes, chunked %v: %d came back, %v", size, chunked, len(got), err)
+			}
+		}
+	}
+	res, err := client.Get("http://" + d.addr("svc") + "/huge")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if n, err := io.Copy(io.Discard, res.Body); n != 20<<20 || err != nil {
+		t.Errorf("got %d bytes, %v", n, err)
+	}
+	_ = res.Body.Close()
+	if n := conns.Load(); n > 2*testLoops {
+		t.Errorf("%d connections to the server for 11 requests one after the other", n)
+	}
+}
+
+// nothings never ends.
+type nothings struct{}
+
+func (nothings) Read(b []byte) (int, error) {
+	clear(b)
+	return len(b), nil
+}
+
+func TestServerTLS_AServerThatCannotProveWhoItIsIsPassedOver(t *testing.T) {
+	ca, other := certstest.New(t), certstest.New(t)
+	says := func(name string) http.HandlerFunc {
+		return func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, name) }
+	}
+	good, _ := httpsToy(t, ca, says("good"), "127.0.0.1")
+	foreign, _ := httpsToy(t, other, says("bad"), "127.0.0.1")
+	named, _ := httpsToy(t, ca, says("bad"), "127.0.0.2")
+	plain := toy(t, func(c *net.TCPConn, _ *bufio.Reader) {
+		_, _ = io.WriteString(c, "HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\n\r\n")
+	})
+	for bad, why := range map[string]string{foreign: "unknown authority", named: "127.0.0.2, not 127.0.0.1", plain: "does not look like a TLS handshake"} {
+		d := openDoor(t, toServers(pools([]string{"p", bad, good}), proxy.ServerTLSSpec{CA: ca.File}))
+		for range 3 {
+			c := d.dial()
+			c.send(get)
+			if status, body := c.answer(); body != "good" {
+				t.Errorf("%s: got %s %q", why, status, body)
+			}
+		}
+		n := d.Current().Service("svc").Pools[0].Members[0].Counts()
+		if n.Failures == 0 || !strings.Contains(n.LastError, "tls: ") || !strings.Contains(n.LastError, why) {
+			t.Errorf("got %d failures, %q; want %q", n.Failures, n.LastError, why)
+		}
+		alone := openDoor(t, toServers(pools([]string{"p", bad}), proxy.ServerTLSSpec{CA: ca.File}))
+		c := alone.dial()
+		c.send(get)
+		if status, _ := c.answer(); !strings.Contains(status, " 502 ") {
+			t.Errorf("alone: got %s", status)
+		}
+	}
+}
+
+func TestServerTLS_AnAnswerCutShortDoesNotLookWhole(t *testing.T) {
+	ca := certstest.New(t)
+	pair, err := tls.LoadX509KeyPair(ca.Pair(t.TempDir(), "s", "127.0.0.1"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, whole := range []bool{true, false} {
+		addr := toy(t, func(raw *net.TCPConn, _ *bufio.Reader) {
+			c := tls.Server(raw, &tls.Config{Certificates: []tls.Certificate{pair}})
+			b := make([]byte, 4096)
+			_, _ = c.Read(b)
+			_, _ = io.WriteString(c, "HTTP/1.1 200 OK\r\n\r\nhalf") // as long as the connection
+			if whole {
+				_ = c.CloseWrite()
+			} else {
+				_ = raw.CloseWrite()
+			}
+			_, _ = io.Copy(io.Discard, raw)
+		})
+		d := openDoor(t, toServers(pools([]string{"p", addr}), proxy.ServerTLSSpec{CA: ca.File}))
+		res, err := http.Get("http://" + d.addr("svc") + "/")
+		if err != nil {
+			t.Fatal(err)
+		}
+		all, err := io.ReadAll(res.Body)
+		_ = res.Body.Close()
+		if whole != (err == nil) {
+			t.Errorf("whole %v: got %q, %v", whole, all, err)
+		}
+	}
+}
+
+func TestServerTLS_SwapsUnderLoadLoseNothing(t *testing.T) {
+	ca := certstest.New(t)
+	side := func(name string) string {
+		addr, _ := httpsToy(t, ca, func(w http.ResponseWriter, r *http.Request) {
+			all, _ := io.ReadAll(r.Body)
+			w.Header().Set("X-Name", name)
+			_, _ = fmt.Fprintf(w, "%d", len(all))
+		}, "127.0.0.1")
+		return addr
+	}
+	d := openDoor(t, toServers(pools([]string{"blue", side("blue")}, []string{"green", side("green")}), proxy.ServerTLSSpec{CA: ca.File}))
+	url := "http://" + d.addr("svc") + "/"
+	client := &http.Client{Transport: &http.Transport{MaxIdleConnsPerHost: 10}}
+	defer client.CloseIdleConnections()
+	var epoch atomic.Uint64 // odd: a swap is under way
+	var total, failed, late atomic.Int64
+	var stop atomic.Bool
+	var wg sync.WaitGroup
+	for range 6 {
+		wg.Go(func() {
+			for !stop.Load() {
+				before := epoch.Load()
+				res, err := client.Post(url, "text/plain", strings.NewReader("hello"))
+				total.Add(1)
+				if err != nil {
+					t.Log(err)
+					failed.Add(1)
+					continue
+				}
+				all, err := io.ReadAll(res.Body)
+				_ = res.Body.Close()
+				after := epoch.Load()
+				if err != nil || res.StatusCode != 200 || string(all) != "5" {
+					t.Log(res.Status, string(all), err)
+					failed.Add(1)
+				} else if before == after && before%2 == 0 && (res.Header.Get("X-Name") == "blue") != (before/2%2 == 0) {
+					late.Add(1)
+				}
+			}
+		})
+	}
+	for i := range 30 {
+		waitFor(t, "traffic between two swaps", func() bool { return total.Load() >= int64(10*i) })
+		epoch.Add(1)
+		d.swap([]string{"green", "blue"}[i%2])
+		epoch.Add(1)
+	}
+	stop.Store(true)
+	wg.Wait()
+	if failed.Load() != 0 || late.Load() != 0 {
+		t.Errorf("of %d: %d failed, %d late", total.Load(), failed.Load(), late.Load())
+	}
+}
