@@ -18,6 +18,7 @@ type Rule struct {
 	text    string
 	program *vm.Program
 	checks  map[string]string // as written in the rule → the check's name
+	ready   bool              // it reads `ready`
 }
 
 // Readings are the numbers a Rule knows, with what each is.
@@ -68,7 +69,7 @@ func NewRule(text string, checks []string) (*Rule, error) {
 			r.checks[name] = check
 		}
 	}
-	r.program = program
+	r.program, r.ready = program, uses["ready"]
 	return r, nil
 }
 
@@ -82,6 +83,9 @@ func (n names) Visit(node *ast.Node) {
 
 // Checks are the names of the checks that the rule reads.
 func (r *Rule) Checks() []string { return slices.Sorted(maps.Values(r.checks)) }
+
+// Ready tells whether the rule reads `ready`.
+func (r *Rule) Ready() bool { return r.ready }
 
 // Broken tells whether the rule is true, and of what: the numbers and checks it reads. passes has each check's verdict by
 // its name.

@@ -121,6 +121,11 @@ func (p *Planned) watched(cur *Snapshot, ch *Change) ([]*Service, *Refusal) {
 	return []*Service{&next}, nil
 }
 
+// Unreachable asks the servers of a pool what the gate of a swap asks; it returns why each does not answer, nil when one does.
+func (s *Switch) Unreachable(ctx context.Context, svc *Service, pool *Pool) []string {
+	return s.unreachable(ctx, svc, pool)
+}
+
 // EndWatch ends a service's watch in which nothing was found.
 func (s *Switch) EndWatch(service string, since time.Time, reason string) error {
 	ch := Change{Verb: VerbWatch, Target: service, Who: TheDoor, Reason: reason, expiry: true,

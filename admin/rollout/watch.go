@@ -82,7 +82,11 @@ func (l *look) judge(ctx context.Context, svc *proxy.Service, st *State) (bool, 
 	}
 	passes, reasons := l.ask(ctx, watched, spec.Fall)
 	st.Checks = reasons
-	broken, why, err := l.rule.Broken(st.Readings, l.watch.Baseline, watched.Able(), passes)
+	ready := watched.Able()
+	if svc.Spec.Health == nil && l.rule.Ready() { // nobody else asks, and without traffic nothing else shows
+		ready = l.reach(ctx, svc, watched, reasons)
+	}
+	broken, why, err := l.rule.Broken(st.Readings, l.watch.Baseline, ready, passes)
 	if err != nil {
 		st.Note = "the rule cannot be worked out: " + err.Error()
 		return false, ""
@@ -97,6 +101,22 @@ func (l *look) judge(ctx context.Context, svc *proxy.Service, st *State) (bool, 
 	}
 	return true, why
 }
+
+// reach asks whether a server of the pool answers, as the gate of the swap did; it does while not `fall` looks in a row say
+// no.
+func (l *look) reach(ctx context.Context, svc *proxy.Service, pool *proxy.Pool, reasons map[string]string) bool {
+	fails := l.r.opt.Switch.Unreachable(ctx, svc, pool)
+	if fails == nil || ctx.Err() != nil {
+		l.fails[reachable] = 0
+		return true
+	}
+	l.fails[reachable]++
+	reasons[reachable] = strings.Join(fails, "; ")
+	return l.fails[reachable] < svc.Spec.Watch.Fall
+}
+
+// reachable is where reach counts and tells: no check is called so in a rule.
+const reachable = "ready"
 
 // pool is the one that is on trial: in a staged swap the one that has a share.
 func (l *look) pool(svc *proxy.Service) *proxy.Pool {
