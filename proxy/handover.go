@@ -69,9 +69,8 @@ func (s *Switch) begin(op *Operation, ch *Change) ([]string, *Planned, error) {
 	if err != nil {
 		return nil, nil, err
 	}
-	if ch.WaitFor != "" && !s.opt.Known(ch.WaitFor) {
-		return nil, nil, refuse(CodeNotFound, "the file has no check %q to wait for", ch.WaitFor).
-			hint("checks are named under `checks` in the configuration").holds(cur.still(nil))
+	if err := s.awaitable(cur, ch); err != nil {
+		return nil, nil, err
 	}
 	if p.Noop {
 		op.update(func(v *OperationView) {
@@ -92,6 +91,15 @@ func (s *Switch) begin(op *Operation, ch *Change) ([]string, *Planned, error) {
 		s.busy[name] = op
 	}
 	return services, p, nil
+}
+
+// awaitable refuses a change that waits for a check that there is not.
+func (s *Switch) awaitable(cur *Snapshot, ch *Change) *Refusal {
+	if ch.WaitFor == "" || s.opt.Known(ch.WaitFor) {
+		return nil
+	}
+	return refuse(CodeNotFound, "the file has no check %q to wait for", ch.WaitFor).
+		hint("checks are named under `checks` in the configuration").holds(cur.still(nil))
 }
 
 // done ends what begin began. A deadline that came meanwhile is due now.

@@ -255,6 +255,9 @@ func (s *Switch) Plan(ctx context.Context, ch Change) (*Operation, error) {
 	if perr != nil {
 		return nil, perr
 	}
+	if err := s.awaitable(cur, &ch); err != nil {
+		return nil, err
+	}
 	words := p.Words
 	if !p.Noop && !ch.Force && !ch.StopOld && !ch.StartNew {
 		var refused *Refusal

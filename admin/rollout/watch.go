@@ -27,6 +27,7 @@ type look struct {
 	ring     sampleRing
 	progress map[string]*health.Progress // check and server → its history since the watch began
 	fails    map[string]int              // check and server → failures in a row
+	refused  string                      // why it was not rolled back at the look before
 
 	busy  bool
 	next  time.Time
@@ -212,12 +213,16 @@ func (l *look) rollBack(ctx context.Context, why string) string {
 	begun := time.Now()
 	op, err := l.r.opt.Switch.RollBack(ctx, l.service, why)
 	if err != nil {
+		refused := err.Error()
 		var r *proxy.Refusal
 		if errors.As(err, &r) {
-			l.r.opt.Log.Error("breach, and not rolled back", zap.String("service", l.service), zap.String("breach", why), zap.String("error", r.Message))
-			return "breach: " + why + "; not rolled back: " + r.Message
+			refused = r.Message
 		}
-		return "breach: " + why + "; not rolled back: " + err.Error()
+		if refused != l.refused { // once, not at each look
+			l.r.opt.Log.Error("breach, and not rolled back", zap.String("service", l.service), zap.String("breach", why), zap.String("error", refused))
+		}
+		l.refused = refused
+		return "breach: " + why + "; not rolled back: " + refused
 	}
 	v := op.View()
 	l.r.opt.Log.Warn("rolled back", zap.String("service", l.service), zap.String("breach", why), zap.Uint64("revision", v.Revision),

@@ -51,6 +51,7 @@ type Step struct {
 	Watch                time.Duration
 	NoWatch              bool
 	RollbackIf           string
+	WaitFor              string // a check that the new side has to pass while clients wait
 	Snapshot             string // snapshot, compare: its name
 }
 

@@ -24,7 +24,7 @@ func (s *Step) ask(ctx context.Context, door *client.Client, r api.ChangeRequest
 	switch s.Verb {
 	case "swap", "back":
 		req := api.SwapRequest{ChangeRequest: r, To: s.Pool, Servers: s.Servers, Drain: drain, Then: s.Then, Exclusive: s.Exclusive,
-			Hold: hold, StopOld: s.StopOld != "", StartNew: s.StartNew != "", RollbackIf: s.RollbackIf}
+			Hold: hold, StopOld: s.StopOld != "", StartNew: s.StartNew != "", WaitFor: s.WaitFor, RollbackIf: s.RollbackIf}
 		if watch := api.Duration(s.Watch); s.Watch > 0 || s.NoWatch {
 			req.Watch = &watch
 		}

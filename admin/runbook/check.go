@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"maps"
 	"os/exec"
+	"path/filepath"
 	"slices"
 	"strings"
 
@@ -50,6 +51,7 @@ type check struct {
 	st    *api.Status
 	moved map[string]bool // services that an earlier step changes
 	taken []string        // snapshots that an earlier step takes
+	ran   bool            // an earlier step runs a command
 	found config.Errors
 }
 
@@ -65,6 +67,7 @@ func (c *check) step(ctx context.Context, s *Step, planned bool) Preview {
 		p.Words = []string{"asks: " + s.Text}
 	case "exec", "notify":
 		p.Words = []string{c.command(s)}
+		c.ran = c.ran || s.Verb == "exec"
 	case "gate":
 		p.Words = []string{"asks what must hold before `turnout swap " + swapWords(s) + "`"}
 		if names, ok := c.services(s, s.Target, true); ok {
@@ -115,19 +118,34 @@ func (c *check) command(s *Step) string {
 	case s.Webhook != "":
 		return "posts to " + host(s.Webhook)
 	case s.Shell != "":
-		if out, err := exec.Command("sh", "-n", "-c", s.Shell).CombinedOutput(); err != nil { //nolint:gosec // -n reads it and runs nothing
-			c.refuse(s, "the shell cannot read it: %s", strings.TrimSpace(string(out)))
-		}
+		c.shell(s, "", s.Shell)
 		return "runs: " + s.Shell
 	}
-	if _, err := exec.LookPath(s.Command[0]); err != nil && !strings.Contains(s.Command[0], "/") { // a path is from the runbook's folder
+	program, isPath := s.Command[0], strings.Contains(s.Command[0], "/")
+	if dir, err := filepath.Abs(filepath.Dir(c.book.File)); isPath && !filepath.IsAbs(program) && err == nil { // it runs there
+		program = filepath.Join(dir, program)
+	}
+	if _, err := exec.LookPath(program); err != nil && !(isPath && c.ran) { // an earlier command may put it there
 		c.refuse(s, "no program %q: %v", s.Command[0], err)
 	}
 	return "runs: " + strings.Join(s.Command, " ")
 }
 
+// shell looks whether the shell can read a command.
+func (c *check) shell(s *Step, of, command string) {
+	if out, err := exec.Command("sh", "-n", "-c", command).CombinedOutput(); err != nil { //nolint:gosec // -n reads it and runs nothing
+		c.refuse(s, "%sthe shell cannot read it: %s", of, strings.TrimSpace(string(out)))
+	}
+}
+
 // change checks the names of a step that changes the door and lets the door plan it.
 func (c *check) change(ctx context.Context, s *Step, planned bool) []string {
+	if s.StopOld != "" {
+		c.shell(s, "stop_old: ", s.StopOld)
+	}
+	if s.StartNew != "" {
+		c.shell(s, "start_new: ", s.StartNew)
+	}
 	grouped := s.Verb == "swap" || s.Verb == "back" || s.Verb == "hold" || s.Verb == "release" || s.Verb == "maintenance"
 	names, ok := c.services(s, s.Target, grouped)
 	if !ok || !c.members(s, names) {
@@ -143,8 +161,8 @@ func (c *check) change(ctx context.Context, s *Step, planned bool) []string {
 			c.moved[n] = true
 		}
 	}
-	if !fresh {
-		return []string{"would: turnout " + s.Verb + " " + verbs[s.Verb].words(s) + map[bool]string{true: " (after the steps before it)", false: ""}[planned]}
+	if !fresh && s.RollbackIf == "" && s.WaitFor == "" {
+		return later(s, planned)
 	}
 	plan := s.request()
 	plan.Plan = true
@@ -152,11 +170,14 @@ func (c *check) change(ctx context.Context, s *Step, planned bool) []string {
 		plan.Force = true // of a swap it skips gates alone
 	}
 	op, err := s.ask(ctx, c.door, plan)
-	if err != nil {
-		var e *api.Error
-		if !errors.As(err, &e) {
-			e = &api.Error{Message: err.Error()}
-		}
+	var e *api.Error
+	if err != nil && !errors.As(err, &e) {
+		e = &api.Error{Message: err.Error()}
+	}
+	switch {
+	case !fresh && !checkless(e): // how things are now says nothing of how they will be then
+		return later(s, planned)
+	case err != nil:
 		c.refuse(s, "%s", e.Message)
 		return []string{"cannot be done"}
 	}
@@ -165,6 +186,20 @@ func (c *check) change(ctx context.Context, s *Step, planned bool) []string {
 		out = append(out, "would: "+line)
 	}
 	return out
+}
+
+// later says what a step would do that comes after others of the same services.
+func later(s *Step, planned bool) []string {
+	words := "would: turnout " + s.Verb + " " + verbs[s.Verb].words(s)
+	if planned {
+		words += " (after the steps before it)"
+	}
+	return []string{words}
+}
+
+// checkless tells whether a change was refused for a check that there is not: that is so whatever steps come before.
+func checkless(e *api.Error) bool {
+	return e != nil && (strings.HasPrefix(e.Message, "the file has no check ") || strings.HasPrefix(e.Message, "rollback_if: "))
 }
 
 func because(reason string) string {
@@ -200,6 +235,9 @@ func (c *check) services(s *Step, name string, grouped bool) ([]string, bool) {
 
 func (c *check) missing(s *Step, what, name string, known []string) {
 	message := fmt.Sprintf("%s %q; there are: %s", what, name, strings.Join(known, ", "))
+	if len(known) == 0 {
+		message = fmt.Sprintf("%s %q; there are none", what, name)
+	}
 	c.found = append(c.found, config.Issue{File: c.book.File, Line: s.Line, Column: s.Column, Path: s.Verb, Message: message, Near: config.Nearest(name, known)})
 }
 

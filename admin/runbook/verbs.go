@@ -48,6 +48,7 @@ var (
 	stopOld   = key{text: func(s *Step) *string { return &s.StopOld }}
 	startNew  = key{text: func(s *Step) *string { return &s.StartNew }}
 	watch     = key{parse: setWatch}
+	waitFor   = key{text: func(s *Step) *string { return &s.WaitFor }}
 	rollback  = key{text: func(s *Step) *string { return &s.RollbackIf }}
 	named     = key{text: func(s *Step) *string { return &s.Snapshot }}
 	saying    = key{text: func(s *Step) *string { return &s.Text }}
@@ -186,10 +187,10 @@ func init() { // verbs and their readers name each other
 			}},
 		"swap": {want: "swap: TARGET, or swap: {target: TARGET, to: POOL, …}", words: swapWords, short: setTarget, need: []string{"target"},
 			keys: map[string]key{"target": target, "to": toPool, "servers": servers, "drain": drain, "then": then, "exclusive": exclusive, "hold": hold,
-				"stop_old": stopOld, "start_new": startNew, "watch": watch, "rollback_if": rollback, "reason": reason, "force": force}},
+				"stop_old": stopOld, "start_new": startNew, "wait_for": waitFor, "watch": watch, "rollback_if": rollback, "reason": reason, "force": force}},
 		"back": {want: "back: TARGET", words: targetWords, short: setTarget, need: []string{"target"},
 			keys: map[string]key{"target": target, "drain": drain, "then": then, "exclusive": exclusive, "hold": hold,
-				"stop_old": stopOld, "start_new": startNew, "reason": reason, "force": force}},
+				"stop_old": stopOld, "start_new": startNew, "wait_for": waitFor, "reason": reason, "force": force}},
 		"keep": {want: "keep: {service: SERVICE, servers: [SERVER, …]}", need: []string{"service", "servers"},
 			words: func(s *Step) string { return s.Target + " " + strings.Join(s.Servers, " ") },
 			keys:  map[string]key{"service": target, "servers": servers, "drain": drain, "then": then, "reason": reason, "force": force}},
