@@ -80,7 +80,7 @@ func (c *checker) service(s *named[serviceKeys]) proxy.ServiceSpec {
 	var names []string
 	for i := range k.pools.v {
 		p := &k.pools.v[i]
-		spec.Pools = append(spec.Pools, c.pool(p, own))
+		spec.Pools = append(spec.Pools, c.pool(p, k, own))
 		names = append(names, p.name)
 	}
 	spec.Active = c.active(k, names)
@@ -112,7 +112,7 @@ func (c *checker) unknown(v value[string], message string, known []string) {
 	c.add(Issue{Line: v.line, Column: v.column, Path: v.path, Value: v.raw, Message: message, Near: near})
 }
 
-func (c *checker) pool(p *named[poolKeys], own *claims) proxy.PoolSpec {
+func (c *checker) pool(p *named[poolKeys], service *serviceKeys, own *claims) proxy.PoolSpec {
 	spec := proxy.PoolSpec{Name: p.name}
 	addresses, names := map[string]int{}, map[string]int{}
 	weightless := !p.bad && len(p.v.servers.v) > 0
@@ -123,7 +123,13 @@ func (c *checker) pool(p *named[poolKeys], own *claims) proxy.PoolSpec {
 			weightless = false
 			continue
 		}
-		server := proxy.ServerSpec{Name: cmp.Or(k.name.v, k.address.v), Address: k.address.v, Weight: k.weight.v, MaxConnections: k.maxConnections.v}
+		address, h2c := strings.CutPrefix(k.address.v, h2cScheme)
+		if h2c && service.mode.v != proxy.HTTP {
+			c.refuse(k.address.place, k.address.raw, "h2c:// is of no use in mode tcp, which carries any protocol; want mode: http in this service, or the address alone")
+		} else if h2c && service.serverTLS.v.on {
+			c.refuse(k.address.place, k.address.raw, "h2c:// is HTTP/2 without TLS, and the service has server_tls; want one of them")
+		}
+		server := proxy.ServerSpec{Name: cmp.Or(k.name.v, address), Address: address, H2C: h2c, Weight: k.weight.v, MaxConnections: k.maxConnections.v}
 		if line, twice := addresses[server.Address]; twice {
 			c.refuse(k.address.place, k.address.raw, fmt.Sprintf("the same server twice in one pool; first on line %d", line))
 		} else {

@@ -291,6 +291,9 @@ func (d *diff) pool(old, next proxy.PoolSpec) {
 			if before.Address != s.Address {
 				d.say(": address " + before.Address + " → " + s.Address + " (connections to the old one drain)")
 			}
+			if before.H2C != s.H2C {
+				d.words(": protocol", protocol(before), protocol(s))
+			}
 			d.words(": weight", fmt.Sprint(before.Weight), fmt.Sprint(s.Weight))
 			d.words(": max_connections", limit(before.MaxConnections), limit(s.MaxConnections))
 		}
@@ -365,6 +368,13 @@ func serversInWords(p proxy.PoolSpec) string {
 		return "1 server"
 	}
 	return fmt.Sprintf("%d servers", len(p.Servers))
+}
+
+func protocol(s proxy.ServerSpec) string {
+	if s.H2C {
+		return "HTTP/2"
+	}
+	return "HTTP/1.1"
 }
 
 func serverInWords(name string) string { return "server " + name }

@@ -3,6 +3,7 @@ package config
 import (
 	"math"
 	"net/netip"
+	"strings"
 	"time"
 
 	"github.com/turnout-proxy/turnout/proxy"
@@ -149,7 +150,7 @@ type poolKeys struct{ servers value[[]value[serverKeys]] }
 
 var serversShape = listOf("a list of servers",
 	either(wantServer+", or a map of keys (name, address, weight, max_connections)",
-		isText, converted(addressShape, oneServer), isMap, serverShape))
+		isText, converted(serverAddressShape, oneServer), isMap, serverShape))
 
 var poolShape = either("a list of servers, or a map with the key servers",
 	isList, converted(serversShape, func(at place, _ *node, s []value[serverKeys]) poolKeys {
@@ -166,13 +167,26 @@ type serverKeys struct {
 	maxConnections value[int]
 }
 
+// serverAddressShape is addressShape with h2c:// before it, or not.
+var serverAddressShape = text(wantServer, object{"pattern": "^(h2c://)?unix:/.|^(h2c://)?[^/]+:[0-9]+$"}, func(s string) (string, string) {
+	rest, h2c := strings.CutPrefix(s, h2cScheme)
+	address, problem := parseServer(rest)
+	if h2c {
+		address = h2cScheme + address
+	}
+	return address, problem
+})
+
+// h2cScheme is before the address of a server that speaks HTTP/2 without TLS.
+const h2cScheme = "h2c://"
+
 var addressShape = text(wantServer, object{"pattern": "^unix:/.|^[^/]+:[0-9]+$"}, parseServer)
 
 var serverShape = keysOf(
 	key("name", "What the server is called. Default: its address.",
 		name(), func(s *serverKeys) *value[string] { return &s.name }),
-	key("address", "host:port or unix:/path.",
-		addressShape, func(s *serverKeys) *value[string] { return &s.address }).mustBe(),
+	key("address", "host:port or unix:/path; http: with h2c:// before it, the server is spoken to in HTTP/2 without TLS, as gRPC needs.",
+		serverAddressShape, func(s *serverKeys) *value[string] { return &s.address }).mustBe(),
 	key("weight", "Its share of new connections beside the others; 0: none.",
 		whole(0, 256).or(1), func(s *serverKeys) *value[int] { return &s.weight }),
 	key("max_connections", "The most connections at once; 0: no limit.",

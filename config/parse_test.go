@@ -207,7 +207,11 @@ func TestParse_ReadsEveryKey(t *testing.T) {
 			t.Errorf("got %+v, want %+v", got, want)
 		}
 	}
-	site := cfg.Spec().Services[11]
+	want11 := []proxy.ServerSpec{{Name: "127.0.0.1:50051", Address: "127.0.0.1:50051", Weight: 1, H2C: true}, {Name: "two", Address: "calls.example.org:50051", Weight: 1, H2C: true}, {Name: "127.0.0.1:80", Address: "127.0.0.1:80", Weight: 1}}
+	if got := cfg.Spec().Services[11].Pools[0].Servers; !reflect.DeepEqual(got, want11) {
+		t.Errorf("got %+v", got)
+	}
+	site := cfg.Spec().Services[12]
 	wantPreview := &proxy.PreviewSpec{Header: "x-pool", TokenHeader: "x-pass", Cookie: "pool", TokenHash: sha256.Sum256([]byte("127.0.0.1x")),
 		Listen: &proxy.ListenSpec{Network: proxy.NetTCP, Address: "127.0.0.1:8089"}, Pool: "green"}
 	if !reflect.DeepEqual(site.Preview, wantPreview) || site.Sticky == nil || site.Sticky.Cookie != "sid" {

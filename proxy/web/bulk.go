@@ -18,7 +18,7 @@ const (
 // enough of them.
 func (c *client) bulky(u *upstream) bool {
 	left := u.body.Left()
-	return left >= bulkLeast && left < endless64 && u.flags&(upHead|upChunked|upSlow|upTLS) == upHead && c.flags&inSession == 0
+	return left >= bulkLeast && left < endless64 && u.flags&(upHead|upChunked|upSlow|inUpSession) == upHead && c.flags&inSession == 0
 }
 
 // bulk carries one pipe full of an answer. False: the request is no longer under way.

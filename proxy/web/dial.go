@@ -13,6 +13,10 @@ const unixRetry = 2 * time.Millisecond // how soon a dial is tried again when a 
 // dial begins to connect to the claimed server for a request whose bytes are kept. False: that failed at once and was
 // counted, and another server may be claimed. True: something will come of it, or has already.
 func (w *worker) dial(slot uint32, c *client, svc *proxy.Service, srv *proxy.Server) bool {
+	if srv.H2C {
+		w.reach(slot, c, svc, srv)
+		return true
+	}
 	ti := w.target(srv)
 	return w.dialOn(slot, c, svc, srv, w.targets[ti].where.Begin(), 0, "the name does not resolve")
 }
@@ -126,7 +130,7 @@ func (w *worker) dialFailed(us uint32, u *upstream, why string) {
 	t.where.Failed(begin, address)
 	c := w.clients.Get(slot)
 	w.undial(us, u)
-	if svc := w.sw.Current().Service(srv.Service); svc != nil && svc.Gives(srv) {
+	if svc := w.sw.Current().Service(srv.Service); svc != nil && svc.Gives(srv) && !srv.H2C {
 		if w.dialOn(slot, c, svc, srv, begin, address+1, why) {
 			return
 		}
@@ -140,7 +144,7 @@ func (w *worker) dialFailed(us uint32, u *upstream, why string) {
 // dialTimer is a dial's deadline, or the time to try a full Unix socket again.
 func (w *worker) dialTimer(us uint32, u *upstream) {
 	now := w.loop.Now()
-	if !u.retry || now >= u.until {
+	if !u.retry || now >= u.until || u.fd < 0 {
 		why := "connect: timed out"
 		if u.flags&upMeeting != 0 {
 			why = "tls: the handshake timed out"

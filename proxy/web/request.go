@@ -47,7 +47,7 @@ func (w *worker) sendOn(slot uint32, c *client, us uint32, buf []byte, n int) bo
 	}
 	u.client, c.up, c.state = slot, us, carrying
 	c.target, c.sentAt = u.target, w.loop.Now()
-	u.flags &= upReadable | upHup | upTLS
+	u.flags &= upReadable | upHup | inUpSession
 	u.progress, u.interims = h1.Progress{}, 0
 	w.claims.Carried(srv, len(out)+len(payload), 0)
 	if a := len(out) - sent; a >= 0 {

@@ -36,7 +36,7 @@ func (w *worker) respond(slot uint32, c *client, us uint32, u *upstream) bool {
 			return true
 		case err != 0 || m == 0:
 			return w.serverEnded(slot, c, us, u, err == 0 && !w.cutShort(us, u))
-		case m < len(b)-n && u.flags&(upHup|upTLS) == 0:
+		case m < len(b)-n && u.flags&(upHup|inUpSession) == 0:
 			u.flags &^= upReadable // short, so the socket is empty; an event tells of more
 		}
 		if u.flags&upSpoke == 0 {

@@ -38,6 +38,11 @@ type Stranger struct {
 type HTTP2 interface {
 	// Serve takes a session, with its descriptor, off the loop it is called on. idle is how long it may be at rest; 0: ever.
 	Serve(loopID int, listener uint32, peer loop.Addr, s *secure.Session, idle time.Duration)
+	// Reach finds room for one request at a server, within limit. done, called from any goroutine, gets what carries that
+	// request and its answer; the plane closes it. wake is called when it should be looked at again.
+	Reach(address string, limit time.Duration, wake func(), done func(Session, error))
+	// Part closes connections to a server, each when its last request has ended.
+	Part(address string)
 	// Retire has clients go elsewhere that came by listeners which keep says false to.
 	Retire(keep func(listener uint32) bool)
 	Close()

@@ -197,6 +197,9 @@ func (w *worker) TakeBack() {
 		t.service = svc
 		if t.open = svc != nil && svc.Spec.Mode == proxy.HTTP && svc.Gives(t.server); !t.open {
 			w.closeIdle(int32(i))
+			if t.server.H2C {
+				w.plane.http2.Part(t.server.Address)
+			}
 		}
 	}
 	w.takeBack(snap, false)

@@ -183,7 +183,7 @@ func (w *worker) tunnelDown(slot uint32, c *client, u *upstream) (moved, alive b
 			w.shutdown(slot, c)
 		}
 		return false, w.tunnelEnds(slot, c, u)
-	case n < len(w.reply) && u.flags&(upHup|upTLS) == 0:
+	case n < len(w.reply) && u.flags&(upHup|inUpSession) == 0:
 		u.flags &^= upReadable
 	}
 	if c.flags&shut != 0 { // the close frame was said

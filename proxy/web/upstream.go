@@ -39,19 +39,19 @@ type upstream struct {
 type upFlags uint16
 
 const (
-	upReadable upFlags = 1 << iota // there may be something to read
-	upHup                          // it has ended or broken: read until the end shows
-	upHead                         // the head of the answer is behind
-	upSpoke                        // a byte of an answer came
-	upLast                         // it carries no further request
-	upShut                         // tunnel: the door's side was ended
-	upEOF                          // tunnel: its end was read
-	upSlow                         // its answer is not spliced
-	upDeaf                         // it takes no more of the request
-	upChunked                      // the answer comes in chunks
-	upPlain                        // and goes on without, to a client of HTTP/1.0
-	upTLS                          // worker.upSessions has what carries its bytes
-	upMeeting                      // dialing: a handshake goes on, which has its descriptor
+	upReadable  upFlags = 1 << iota // there may be something to read
+	upHup                           // it has ended or broken: read until the end shows
+	upHead                          // the head of the answer is behind
+	upSpoke                         // a byte of an answer came
+	upLast                          // it carries no further request
+	upShut                          // tunnel: the door's side was ended
+	upEOF                           // tunnel: its end was read
+	upSlow                          // its answer is not spliced
+	upDeaf                          // it takes no more of the request
+	upChunked                       // the answer comes in chunks
+	upPlain                         // and goes on without, to a client of HTTP/1.0
+	inUpSession                     // worker.upSessions has what carries its bytes
+	upMeeting                       // dialing: a handshake goes on, which has its descriptor
 )
 
 // target is a server as one loop sees it.
@@ -210,7 +210,7 @@ func (w *worker) upstreamEvent(t loop.Token, ev loop.Events) {
 		return
 	}
 	u := w.upstreams.Get(us)
-	if u.flags&upTLS != 0 {
+	if u.flags&inUpSession != 0 {
 		w.upSessions[us].Event(ev)
 	}
 	switch {
@@ -220,11 +220,13 @@ func (w *worker) upstreamEvent(t loop.Token, ev loop.Events) {
 		}
 		w.upShakes[us].Wake()
 		return
+	case u.dialing && u.fd < 0:
+		return
 	case u.dialing:
 		w.dialed(us, u, ev)
 		return
 	case u.idle:
-		if ev&(loop.In|loop.RDHUP|loop.Hup|loop.Err) != 0 && (u.flags&upTLS == 0 || !w.silent(us, u)) { // it closes, or says what nobody asked for
+		if ev&(loop.In|loop.RDHUP|loop.Hup|loop.Err) != 0 && (u.flags&inUpSession == 0 || !w.silent(us, u)) { // it closes, or says what nobody asked for
 			w.closeUpstream(us, u, false)
 		}
 		return

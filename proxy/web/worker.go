@@ -144,7 +144,7 @@ type worker struct {
 
 	at *proxy.Service // of the request that was read last: who its answer counts for, unless it was sent to a server
 
-	upSessions map[uint32]*tlsSession       // of upstreams that speak TLS
+	upSessions map[uint32]Session           // of upstreams that speak TLS or HTTP/2
 	upShakes   map[uint32]*secure.Handshake // of those that are to
 
 	leaving bool // the door takes no more clients
@@ -164,7 +164,7 @@ type worker struct {
 func newWorker(p *Plane, l *loop.Loop) *worker {
 	w := &worker{plane: p, loop: l, sw: p.sw, claims: p.sw.Claimer(l.ID()), dials: none,
 		targetOf: map[*proxy.Server]int32{}, queueOf: map[*proxy.Live]int32{}, sessions: map[uint32]Session{},
-		lane: p.front.Lane(l), handshakes: map[uint32]*secure.Handshake{}, upSessions: map[uint32]*tlsSession{}, upShakes: map[uint32]*secure.Handshake{},
+		lane: p.front.Lane(l), handshakes: map[uint32]*secure.Handshake{}, upSessions: map[uint32]Session{}, upShakes: map[uint32]*secure.Handshake{},
 		reply: make([]byte, replySize), scratch: make([]byte, 0, scratchSize),
 		request: h1.NewRequest(h1.Limits{}), response: h1.NewResponse(h1.Limits{}), trailer: h1.NewTrailer(h1.Limits{}),
 		ids: newIDs()}

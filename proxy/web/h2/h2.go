@@ -12,7 +12,10 @@
 // timeouts.idle. Of one connection at most 128 streams are open at once. One whose streams are mostly reset before their
 // answer is ended; headers without an end are http2.Server's to bound.
 //
-// Not promised: HTTP/2 without TLS, and towards servers; server push; CONNECT.
+// Servers that speak HTTP/2 are met here, too (servers.go): a request to one is an upstream of the plane for as long as it takes,
+// and its bytes are HTTP/1.1 up to here. A connection to a sealed server closes with its last stream.
+//
+// Not promised: HTTP/2 without TLS in front, and with TLS to servers; server push; CONNECT.
 package h2
 
 import (
@@ -42,6 +45,7 @@ const (
 // Side serves the connections that speak HTTP/2. It implements web.HTTP2.
 type Side struct {
 	plane   *web.Plane
+	servers servers
 	running sync.WaitGroup
 
 	mu     sync.Mutex
@@ -82,6 +86,8 @@ func (c *client) reset() {
 // New makes the side of a plane.
 func New(plane *web.Plane) *Side {
 	s := &Side{plane: plane, slots: map[kind]*slot{}, conns: map[net.Conn]struct{}{}}
+	s.servers.conns = map[string][]*serverConn{}
+	s.servers.transport = http2.Transport{AllowHTTP: true, IdleConnTimeout: serverIdle, DisableCompression: true, MaxHeaderListSize: 64 << 10}
 	plane.SetHTTP2(s)
 	return s
 }
@@ -147,5 +153,6 @@ func (s *Side) Close() {
 		_ = c.Close()
 	}
 	s.mu.Unlock()
+	s.servers.close()
 	s.running.Wait()
 }
