@@ -110,8 +110,18 @@ func (s *Server) postDrain(c *call, req *api.DrainRequest) (any, error) {
 	return s.change(c, &req.ChangeRequest, ch)
 }
 
-func (s *Server) postReady(c *call, req *api.ChangeRequest) (any, error) {
-	return s.change(c, req, member(c, proxy.VerbReady))
+func (s *Server) postReady(c *call, req *api.ReadyRequest) (any, error) {
+	ch := member(c, proxy.VerbReady)
+	switch d := req.SlowStart; {
+	case d == nil:
+	case *d < 0:
+		return nil, negative("slow_start", *d)
+	case *d == 0:
+		ch.SlowStart = -1
+	default:
+		ch.SlowStart = time.Duration(*d)
+	}
+	return s.change(c, &req.ChangeRequest, ch)
 }
 
 func (s *Server) postWeight(c *call, req *api.WeightRequest) (any, error) {

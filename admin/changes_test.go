@@ -265,7 +265,7 @@ func TestDrainReadyAndWeightOfAServer(t *testing.T) {
 	}
 	_, err := d.Drain(t.Context(), "api", "blue", "", api.DrainRequest{})
 	refused(t, err, api.CodeGate)
-	d.done(d.Ready(t.Context(), "api", "blue", "b1", api.ChangeRequest{}))
+	d.done(d.Ready(t.Context(), "api", "blue", "b1", api.ReadyRequest{}))
 	d.done(d.Drain(t.Context(), "api", "green", "", api.DrainRequest{}))
 	if st := d.status().Services["api"]; st.Pools["blue"].Servers["b1"].State != "ready" || st.Pools["green"].State != "drained" {
 		t.Error(asJSON(st))
@@ -320,7 +320,7 @@ func TestUnknownNamesAreToldWithWhatThereIs(t *testing.T) {
 		`api has no pool "gren"`:             func() (*api.Operation, error) { return d.Swap(t.Context(), "api", api.SwapRequest{To: "gren"}) },
 		`api has no pool "a/b c"`:            func() (*api.Operation, error) { return d.Drain(t.Context(), "api", "a/b c", "", api.DrainRequest{}) },
 		`api/blue has no server "unix:/x"`: func() (*api.Operation, error) {
-			return d.Ready(t.Context(), "api", "blue", "unix:/x", api.ChangeRequest{})
+			return d.Ready(t.Context(), "api", "blue", "unix:/x", api.ReadyRequest{})
 		},
 		`no operation "77" is known`: func() (*api.Operation, error) { return d.Operation(t.Context(), "77", 0, 0) },
 	} {

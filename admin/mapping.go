@@ -222,6 +222,9 @@ func (p *picture) server(m *proxy.Member, fed, maintenance bool) api.Server {
 	default:
 		out.State = m.Health.State.String()
 	}
+	if percent, until, under := m.SlowStart(); under {
+		out.SlowStart = &api.SlowStart{Percent: percent, Until: until}
+	}
 	if h := m.Health; h.State != proxy.HealthUnchecked {
 		out.Health = &api.Health{State: h.State.String(), Since: h.Since, Check: h.Check, Reason: h.Reason}
 		if p.health != nil {

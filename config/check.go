@@ -58,6 +58,7 @@ func (c *checker) service(s *named[serviceKeys]) proxy.ServiceSpec {
 		Mode:          k.mode.v,
 		Exclusive:     k.exclusive.v,
 		Balance:       k.balance.v,
+		SlowStart:     k.slowStart.v,
 		Drain:         proxy.DrainSpec{Timeout: k.drain.v.timeout.v, Then: k.drain.v.then.v},
 		Hold:          proxy.HoldSpec{Timeout: k.hold.v.timeout.v, Max: k.hold.v.max.v},
 		ProxyProtocol: proxy.ProxyProtocolSpec{Accept: k.proxyProtocol.v.accept.v, Send: k.proxyProtocol.v.send.v},

@@ -101,6 +101,7 @@ func (d *diff) service(old, next proxy.ServiceSpec) {
 	d.words("active (where the journal remembers none)", old.Active, next.Active)
 	d.words("exclusive", onOff(old.Exclusive), onOff(next.Exclusive))
 	d.words("balance", string(old.Balance), string(next.Balance))
+	d.words("slow_start", short(old.SlowStart), short(next.SlowStart))
 	d.words("drain.timeout", short(old.Drain.Timeout), short(next.Drain.Timeout))
 	d.words("drain.then", string(old.Drain.Then), string(next.Drain.Then))
 	d.words("hold.timeout", short(old.Hold.Timeout), short(next.Hold.Timeout))

@@ -81,6 +81,7 @@ type serviceKeys struct {
 	active          value[string]
 	exclusive       value[bool]
 	balance         value[proxy.Balance]
+	slowStart       value[time.Duration]
 	drain           value[drainKeys]
 	hold            value[holdKeys]
 	proxyProtocol   value[proxyKeys]
@@ -114,6 +115,8 @@ var serviceShape = keysOf(
 		yesNo().or(false), func(s *serviceKeys) *value[bool] { return &s.exclusive }),
 	key("balance", "How a server of the active pool is chosen.",
 		oneOf(proxy.RoundRobin, proxy.LeastConnections, proxy.SourceHash).or(proxy.RoundRobin), func(s *serviceKeys) *value[proxy.Balance] { return &s.balance }),
+	key("slow_start", "Time in which a server that failed or was drained gets its whole share of new work again, a tenth of it at first. Without it, at once.",
+		duration(time.Millisecond), func(s *serviceKeys) *value[time.Duration] { return &s.slowStart }),
 	key("drain", "How a drain ends.", drainShape, func(s *serviceKeys) *value[drainKeys] { return &s.drain }),
 	key("hold", "Limits of a hold.", holdShape, func(s *serviceKeys) *value[holdKeys] { return &s.hold }),
 	key("proxy_protocol", "The PROXY protocol towards clients and servers.", proxyShape, func(s *serviceKeys) *value[proxyKeys] { return &s.proxyProtocol }),

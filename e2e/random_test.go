@@ -252,7 +252,7 @@ func (w *driver) change() {
 		})
 	case k < 58:
 		w.step("ready "+path, func(m *model) { m.drained &^= bit(server) }, 0, func() error {
-			_, err := w.Client.Ready(ctx, "svc", pool, string(server), base)
+			_, err := w.Client.Ready(ctx, "svc", pool, string(server), api.ReadyRequest{ChangeRequest: base})
 			return err
 		})
 	case k < 66:

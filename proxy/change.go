@@ -73,6 +73,7 @@ type Change struct {
 	On         bool                          // maintenance
 	Soft       bool                          // maintenance
 	Weight     int                           // weight
+	SlowStart  time.Duration                 // ready: how long until a server that was drained has its whole share; 0: the service's; negative: at once
 	Spec       *Spec                         // reload
 	Detail     string                        // reload: what the file is, for history
 

@@ -207,7 +207,7 @@ func (c *Claimer) leastConnections(p *Pool, cursor *uint32, tried Tried) (Claime
 				worst = Full
 				continue
 			}
-			if best < 0 || (load+1)*int64(p.Members[best].Weight) < (bestLoad+1)*int64(m.Weight) {
+			if best < 0 || (load+1)*int64(p.Members[best].pull) < (bestLoad+1)*int64(m.pull) {
 				best, bestLoad = i, load
 			}
 		}
@@ -238,7 +238,7 @@ func (c *Claimer) sourceHash(p *Pool, key uint64, tried Tried) (Claimed, Verdict
 			h := mix(key ^ m.hash)
 			score := float64(h >> 11)
 			if !p.uniform {
-				score = -float64(m.Weight) / math.Log((score+0.5)/(1<<53))
+				score = -float64(m.pull) / math.Log((score+0.5)/(1<<53))
 			}
 			if score > bestScore && (score < lastScore || score == lastScore && i > last) {
 				best, bestScore = i, score

@@ -137,13 +137,23 @@ func (s *Switch) SetHealth(service, pool, server string, h Health) {
 		return
 	}
 	was := p.Members[at].Health
-	made := p.changed(func(members []Member) { members[at].Health = h }, svc.Spec)
+	made := p.changed(func(members []Member) {
+		m := &members[at]
+		m.Health = h
+		switch {
+		case h.Down():
+			m.start(0, h.Since)
+		case was.Down() && !m.Drained:
+			m.start(svc.Spec.SlowStart, time.Now())
+		}
+	}, svc.Spec)
 	next := *svc
 	next.place(made)
 	s.cur.Store(cur.alike(&next))
 	if !next.Serving.sameChoice(svc.Serving) {
 		s.opt.Plane.Quiet(nil)
 	}
+	s.keepWarm(service)
 	if was.State != h.State {
 		s.hub.publish("health", service, healthWords(service, pool, server, was, h))
 		s.healthTallies.count(service, pool, server)

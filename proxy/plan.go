@@ -49,7 +49,7 @@ func Plan(cur *Snapshot, ch *Change, now time.Time) (*Planned, error) {
 	case VerbSwap, VerbBack:
 		changed, err = p.swap(cur, ch, now)
 	case VerbDrain, VerbReady, VerbWeight:
-		changed, err = p.members(cur, ch)
+		changed, err = p.members(cur, ch, now)
 	case VerbKeep:
 		changed, err = p.keep(cur, ch, now)
 	case VerbSplit:
@@ -306,7 +306,7 @@ func orThen(t, otherwise Then) Then {
 }
 
 // members plans drain, ready and weight: changes of servers inside a pool.
-func (p *Planned) members(cur *Snapshot, ch *Change) ([]*Service, *Refusal) {
+func (p *Planned) members(cur *Snapshot, ch *Change, now time.Time) ([]*Service, *Refusal) {
 	svc := cur.Service(ch.Target)
 	if svc == nil {
 		if _, ok := cur.Groups[ch.Target]; ok {
@@ -338,7 +338,11 @@ func (p *Planned) members(cur *Snapshot, ch *Change) ([]*Service, *Refusal) {
 		switch ch.Verb {
 		case VerbDrain:
 			m.Drained = true
+			m.start(0, now)
 		case VerbReady:
+			if m.Drained {
+				m.start(ch.slowStart(svc.Spec), now)
+			}
 			m.Drained = false
 		case VerbWeight:
 			m.Weight = ch.Weight
@@ -393,6 +397,9 @@ func (p *Planned) members(cur *Snapshot, ch *Change) ([]*Service, *Refusal) {
 func memberState(m *Member) string {
 	if m.Drained {
 		return "drained"
+	}
+	if m.warmup != nil {
+		return fmt.Sprintf("ready, weight %d, slow start of %s", m.Weight, m.warmup.For)
 	}
 	return fmt.Sprintf("ready, weight %d", m.Weight)
 }

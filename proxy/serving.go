@@ -100,7 +100,9 @@ func (p *Planned) onlyServers(cur *Snapshot, svc *Service, pool *Pool, names []s
 	members := slices.Clone(pool.Members)
 	for i := range members {
 		m := &members[i]
-		m.Drained = !slices.Contains(names, m.Name)
+		if m.Drained = !slices.Contains(names, m.Name); m.Drained {
+			m.start(0, time.Time{})
+		}
 		if !m.Drained && m.Weight == 0 {
 			return nil, refuse(CodeUsage, "%s/%s/%s has weight 0, so it takes no new work", svc.Spec.Name, pool.Name, m.Name).
 				hint("`turnout weight %s/%s/%s 1` first", svc.Spec.Name, pool.Name, m.Name).holds(cur.still(svc))

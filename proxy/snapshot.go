@@ -147,6 +147,11 @@ type Member struct {
 	Max     int  // 0: no limit
 	Drained bool // sealed by `turnout drain`
 	Health  Health
+
+	warmup *Warmup // nil: it has its whole share
+	cold   int     // tenths of its share that it does not get yet, as of this snapshot
+	// pull is what it weighs in balancing. Invariant: Weight times the tenths that it gets; newPool sees to it.
+	pull int
 }
 
 // Gives tells whether operators let the member be given new work when its pool is active.
@@ -157,6 +162,7 @@ func (m *Member) Gives() bool { return !m.Drained && m.Weight > 0 }
 func newPool(name string, members []Member, spec *ServiceSpec) *Pool {
 	p := &Pool{Name: name, Members: members, uniform: true, chosen: make([]bool, len(members)), at: make(map[*Server]int, len(members))}
 	for i := range members {
+		members[i].pull = members[i].Weight * (10 - members[i].cold)
 		p.at[members[i].Server] = i
 		if members[i].Gives() {
 			p.willing = append(p.willing, uint16(i))
@@ -170,7 +176,7 @@ func newPool(name string, members []Member, spec *ServiceSpec) *Pool {
 	}
 	for _, i := range p.ready {
 		p.chosen[i] = true
-		p.uniform = p.uniform && members[i].Weight == members[p.ready[0]].Weight
+		p.uniform = p.uniform && members[i].pull == members[p.ready[0]].pull
 	}
 	p.order = smoothOrder(members, p.ready)
 	p.dead = p.Dead()
@@ -182,8 +188,8 @@ func newPool(name string, members []Member, spec *ServiceSpec) *Pool {
 func smoothOrder(members []Member, ready []uint16) []uint16 {
 	sum, gcd := 0, 0
 	for _, i := range ready {
-		sum += members[i].Weight
-		gcd = greatest(gcd, members[i].Weight)
+		sum += members[i].pull
+		gcd = greatest(gcd, members[i].pull)
 	}
 	if sum == 0 {
 		return nil
@@ -197,7 +203,7 @@ func smoothOrder(members []Member, ready []uint16) []uint16 {
 	for range sum {
 		best := 0
 		for k, i := range ready {
-			credit[k] += members[i].Weight / gcd
+			credit[k] += members[i].pull / gcd
 			if credit[k] > credit[best] {
 				best = k
 			}
@@ -518,7 +524,7 @@ func buildPool(service *ServiceSpec, sp *PoolSpec, mem *ServiceMemory, was *Serv
 	for i, srv := range sp.Servers {
 		members[i] = Member{Weight: srv.Weight, Max: srv.MaxConnections}
 		if m := had[srv.Name]; m != nil && m.Address == srv.Address && m.H2C == srv.H2C {
-			members[i].Server = m.Server
+			members[i].Server, members[i].warmup, members[i].cold = m.Server, m.warmup, m.cold
 			if service.Health != nil { // what is known of it holds until its checks have spoken again
 				members[i].Health = m.Health
 			}

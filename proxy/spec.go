@@ -72,6 +72,7 @@ type ServiceSpec struct {
 	Active        string     // the pool that is active the first time; afterwards Memory wins
 	Exclusive     bool       // every swap of this service is exclusive (P4)
 	Balance       Balance
+	SlowStart     time.Duration // for how long a server that takes new work again gets less than its share; 0: not at all
 	Drain         DrainSpec
 	Hold          HoldSpec
 	ProxyProtocol ProxyProtocolSpec

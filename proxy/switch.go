@@ -91,6 +91,7 @@ type Switch struct {
 	busy    map[string]*Operation  // services with a swap under way, up to its commit
 	drains  map[*drain]struct{}    // going on
 	timers  map[string]*time.Timer // service → next deadline of a hold, maintenance or split
+	warming map[string]*time.Timer // service → next step of a slow start
 	retired []*Server              // removed by a reload while they had connections
 	ended   []string               // services whose hold, maintenance or split passed its deadline before the start
 	stopped bool
@@ -115,7 +116,7 @@ type tallies struct {
 // New makes a Switch from what the file declares and what the journal remembers. The plane is opened with
 // Start.
 func New(spec *Spec, mem *Memory, opt Options) *Switch {
-	s := &Switch{opt: opt, suspects: make(chan *Server, 1024), busy: map[string]*Operation{}, drains: map[*drain]struct{}{}, timers: map[string]*time.Timer{}}
+	s := &Switch{opt: opt, suspects: make(chan *Server, 1024), busy: map[string]*Operation{}, drains: map[*drain]struct{}{}, timers: map[string]*time.Timer{}, warming: map[string]*time.Timer{}}
 	s.tallies = tallies{swaps: map[Outcome]uint64{}, overlap: map[string]time.Duration{}, lastSwap: map[string]time.Time{}, failovers: map[string]uint64{}}
 	if s.opt.Glance == nil {
 		s.opt.Glance = func(*Server) bool { return false }
@@ -410,6 +411,7 @@ func (s *Switch) commit(op *Operation, ch Change) error {
 func (s *Switch) inForce(op *Operation, ch Change, cur *Snapshot, p *Planned, proofs []Proof) {
 	for name := range p.record.Services {
 		s.arm(name)
+		s.keepWarm(name)
 	}
 	for _, name := range p.record.Dropped {
 		s.arm(name)
@@ -633,6 +635,9 @@ func (s *Switch) Stop(why string) {
 	}
 	for name := range s.timers {
 		s.arm(name)
+	}
+	for name := range s.warming {
+		s.keepWarm(name)
 	}
 	s.mu.Unlock()
 	for _, op := range under {

@@ -213,6 +213,14 @@ type Server struct {
 	BytesToServer  uint64    `json:"bytes_to_server"`
 	BytesToClient  uint64    `json:"bytes_to_client"`
 	LastStart      time.Time `json:"last_start,omitzero"`
+
+	SlowStart *SlowStart `json:"slow_start,omitempty"` // it took new work up again a while ago; nil: it has its whole share
+}
+
+// SlowStart is a server's way to its whole share of new work.
+type SlowStart struct {
+	Percent int       `json:"percent"` // of its share, now
+	Until   time.Time `json:"until"`   // when it has all of it
 }
 
 // Health is what the checks of a server have come to.
@@ -323,6 +331,12 @@ type DrainRequest struct {
 	ChangeRequest
 	Drain Duration `json:"drain,omitempty"`
 	Then  string   `json:"then,omitempty"`
+}
+
+// ReadyRequest ends the drain of a pool or a server.
+type ReadyRequest struct {
+	ChangeRequest
+	SlowStart *Duration `json:"slow_start,omitempty"` // how long until the servers have their whole share; nil: as the service says; 0s: at once
 }
 
 // WeightRequest sets a server's weight.

@@ -111,7 +111,7 @@ func (c *Client) Drain(ctx context.Context, service, pool, server string, req ap
 }
 
 // Ready ends the drain of a server, or of all of a pool when server is "".
-func (c *Client) Ready(ctx context.Context, service, pool, server string, req api.ChangeRequest) (*api.Operation, error) {
+func (c *Client) Ready(ctx context.Context, service, pool, server string, req api.ReadyRequest) (*api.Operation, error) {
 	return c.change(ctx, member(service, pool, server, "ready"), req)
 }
 

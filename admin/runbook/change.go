@@ -45,7 +45,7 @@ func (s *Step) ask(ctx context.Context, door *client.Client, r api.ChangeRequest
 	case "drain":
 		return door.Drain(ctx, s.Target, s.Pool, s.Server, api.DrainRequest{ChangeRequest: r, Drain: drain, Then: s.Then})
 	case "ready":
-		return door.Ready(ctx, s.Target, s.Pool, s.Server, r)
+		return door.Ready(ctx, s.Target, s.Pool, s.Server, api.ReadyRequest{ChangeRequest: r})
 	case "weight":
 		return door.Weight(ctx, s.Target, s.Pool, s.Server, api.WeightRequest{ChangeRequest: r, Weight: &s.Weight})
 	}

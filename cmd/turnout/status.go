@@ -303,13 +303,21 @@ func (c *cli) serviceDetails(name string, st *api.Status) {
 		p := s.Pools[pool]
 		for _, server := range sortedKeys(p.Servers) {
 			sv := p.Servers[server]
-			rows = append(rows, []cell{text(pool), stateCell(poolState(s, p) + strings.TrimPrefix(poolNote(p), " ("+p.State+")")), text(server), text(sv.Address), stateCell(sv.State),
+			rows = append(rows, []cell{text(pool), stateCell(poolState(s, p) + strings.TrimPrefix(poolNote(p), " ("+p.State+")")), text(server), text(sv.Address), stateCell(sv.State + slowNote(sv.SlowStart)),
 				number(sv.Weight), number(sv.Connections), text(fmt.Sprint(sv.Total)), text(fmt.Sprint(sv.DialFailures)),
 				text(instant(&sv.LastStart, "-")), text(sv.LastDialError)})
 		}
 	}
 	defer c.whyNotReady(s)
 	c.table([]string{"POOL", "STATE", "SERVER", "ADDRESS", "STATE", "WEIGHT", "CONNS", "TOTAL", "FAILED", "LAST START", "LAST ERROR"}, rows)
+}
+
+// slowNote says how far a slow start is.
+func slowNote(s *api.SlowStart) string {
+	if s == nil {
+		return ""
+	}
+	return fmt.Sprintf(" (%d%% of its share, all in %s)", s.Percent, left(&s.Until))
 }
 
 // failoverLines say what the door does by itself, and what it did.

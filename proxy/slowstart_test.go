@@ -1,0 +1,155 @@
+package proxy_test
+
+import (
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/turnout-proxy/turnout/proxy"
+)
+
+// claimsOfB counts how many of n claims went to server b.
+func claimsOfB(sw *proxy.Switch, n int) int {
+	return strings.Count(picks(sw.Claimer(0), sw.Current().Service("web"), n, 0), "b")
+}
+
+// wantTenths checks that b gets k tenths of what a gets.
+func wantTenths(t *testing.T, sw *proxy.Switch, when string, k int) {
+	t.Helper()
+	if n := claimsOfB(sw, 10*(10+k)); n != 10*k {
+		t.Errorf("%s: b got %d of %d, want %d: %d tenths of its share", when, n, 10*(10+k), 10*k, k)
+	}
+	m := sw.Current().Service("web").Pool("blue").Members[1]
+	if percent, _, under := m.SlowStart(); percent != 10*k || under != (k < 10) {
+		t.Errorf("%s: told as %d %%, under way %v; want %d %%", when, percent, under, 10*k)
+	}
+}
+
+func TestSlowStart_AServerMadeReadyGetsATenthMoreEachNinthOfTheTime(t *testing.T) {
+	for _, balance := range []proxy.Balance{proxy.RoundRobin, proxy.LeastConnections} {
+		inBubble(t, func(t *testing.T) {
+			sw := doorOn(t, newPlane(1), &journal{}, one(balance, equal(2)...), &proxy.Memory{})
+			must(t, sw, proxy.Change{Verb: proxy.VerbDrain, Target: "web", Pool: "blue", Server: "b"})
+			op := must(t, sw, proxy.Change{Verb: proxy.VerbReady, Target: "web", Pool: "blue", Server: "b", SlowStart: 90 * time.Second})
+			if v := op.View(); !strings.Contains(strings.Join(v.Plan, "\n"), "slow start of 1m30s") {
+				t.Errorf("said %q", v.Plan)
+			}
+			if balance == proxy.LeastConnections { // each claim is given up at once, so all are empty: ties only
+				time.Sleep(91 * time.Second)
+				wantTold(t, sw, 100)
+				return
+			}
+			revision := sw.Current().Revision
+			time.Sleep(time.Second)
+			for k := 1; k <= 10; k++ {
+				wantTenths(t, sw, time.Duration(10*k-10).String(), k)
+				time.Sleep(10 * time.Second)
+			}
+			if sw.Current().Revision != revision {
+				t.Error("its steps count as changes")
+			}
+		})
+	}
+}
+
+func wantTold(t *testing.T, sw *proxy.Switch, percent int) {
+	t.Helper()
+	m := sw.Current().Service("web").Pool("blue").Members[1]
+	if p, _, _ := m.SlowStart(); p != percent {
+		t.Errorf("told as %d %%, want %d %%", p, percent)
+	}
+}
+
+// With connections that stay, a server in its slow start gets a new one only where it has far fewer.
+func TestSlowStart_LeastConnectionsCountsATenthOfTheWeight(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
+		spec := one(proxy.LeastConnections, equal(2)...)
+		spec.Services[0].SlowStart = time.Minute
+		sw := doorOn(t, newPlane(1), &journal{}, spec, &proxy.Memory{})
+		must(t, sw, proxy.Change{Verb: proxy.VerbDrain, Target: "web", Pool: "blue", Server: "b"})
+		must(t, sw, proxy.Change{Verb: proxy.VerbReady, Target: "web", Pool: "blue", Server: "b"})
+		c, svc, b := sw.Claimer(0), sw.Current().Service("web"), 0
+		for range 110 {
+			got, verdict := c.Claim(svc, 0, 0)
+			if verdict != proxy.Dial {
+				t.Fatal(verdict)
+			}
+			if got.Server.Name == "b" {
+				b++
+			}
+		}
+		if b != 10 {
+			t.Errorf("b got %d of 110 that stay, want 10", b)
+		}
+	})
+}
+
+func TestSlowStart_OfTheServiceHoldsForWhoFailedAndForWhoWasDrained(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
+		spec := one(proxy.RoundRobin, equal(2)...)
+		spec.Services[0].SlowStart = 90 * time.Second
+		spec.Services[0].Health = &proxy.HealthSpec{Checks: []string{"up"}}
+		sw := doorOn(t, newPlane(1), &journal{}, spec, &proxy.Memory{})
+		is := func(state proxy.HealthState) {
+			sw.SetHealth("web", "blue", "b", proxy.Health{State: state, Since: time.Now(), Reason: "test"})
+		}
+		is(proxy.HealthReady) // for the first time since the door started: it serves already
+		wantTenths(t, sw, "at the start", 10)
+		is(proxy.HealthFailing)
+		is(proxy.HealthReady)
+		time.Sleep(21 * time.Second)
+		wantTenths(t, sw, "ready for 21 s", 3)
+		is(proxy.HealthFailing)
+		wantTold(t, sw, 100)
+		is(proxy.HealthReady)
+		wantTenths(t, sw, "ready anew", 1)
+
+		reloaded := one(proxy.RoundRobin, equal(2)...)
+		reloaded.Services[0].SlowStart = 90 * time.Second
+		reloaded.Services[0].Health = &proxy.HealthSpec{Checks: []string{"up"}}
+		reloaded.Services[0].Drain.Timeout = time.Hour
+		time.Sleep(11 * time.Second)
+		must(t, sw, proxy.Change{Verb: proxy.VerbReload, Spec: reloaded})
+		wantTenths(t, sw, "after a reload", 2)
+		time.Sleep(10 * time.Second)
+		wantTenths(t, sw, "10 s after the reload", 3)
+
+		must(t, sw, proxy.Change{Verb: proxy.VerbDrain, Target: "web", Pool: "blue", Server: "b"})
+		wantTold(t, sw, 100)
+		must(t, sw, proxy.Change{Verb: proxy.VerbReady, Target: "web", Pool: "blue", Server: "b", SlowStart: -1})
+		wantTenths(t, sw, "ready at once", 10)
+		must(t, sw, proxy.Change{Verb: proxy.VerbDrain, Target: "web", Pool: "blue", Server: "b"})
+		must(t, sw, proxy.Change{Verb: proxy.VerbReady, Target: "web", Pool: "blue", Server: "b"})
+		wantTenths(t, sw, "ready again", 1)
+		must(t, sw, proxy.Change{Verb: proxy.VerbDrain, Target: "web", Pool: "blue", Server: "a"})
+		if got := picks(sw.Claimer(0), sw.Current().Service("web"), 3, 0); got != "b b b" {
+			t.Errorf("alone it gets %q", got)
+		}
+	})
+}
+
+// The end is told once, and Stop ends the steps.
+func TestSlowStart_ItsEndIsAnEvent(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
+		sw := doorOn(t, newPlane(1), &journal{}, one(proxy.SourceHash, equal(2)...), &proxy.Memory{})
+		events, done := sw.Subscribe()
+		defer done()
+		must(t, sw, proxy.Change{Verb: proxy.VerbDrain, Target: "web", Pool: "blue", Force: true})
+		must(t, sw, proxy.Change{Verb: proxy.VerbReady, Target: "web", Pool: "blue", SlowStart: time.Minute})
+		time.Sleep(2 * time.Minute)
+		must(t, sw, proxy.Change{Verb: proxy.VerbDrain, Target: "web", Pool: "blue", Server: "a"})
+		must(t, sw, proxy.Change{Verb: proxy.VerbReady, Target: "web", Pool: "blue", Server: "a", SlowStart: time.Minute})
+		sw.Stop("test")
+		time.Sleep(2 * time.Minute)
+		var over []string
+		for len(events) > 0 {
+			if e := <-events; strings.Contains(e.Text, "slow start over") {
+				over = append(over, e.Text)
+			}
+		}
+		if len(over) != 2 || !slices.Contains(over, "web/blue/a: slow start over, it has its whole share") {
+			t.Errorf("%q", over)
+		}
+	})
+}
