@@ -294,3 +294,111 @@ func TestHealth_ADoorThatStartsServesUntilAServerWasShownDead(t *testing.T) {
 		t.Errorf("%+v %v", st, err)
 	}
 }
+
+// slowServer speaks a line protocol: it answers each connection by how it is told to.
+type slowServer struct {
+	addr string
+	how  atomic.Pointer[func(c net.Conn, over <-chan struct{})]
+	open atomic.Int64 // connections that the other side has not closed
+	came atomic.Int64 // connections so far
+}
+
+func startSlowServer(t *testing.T) *slowServer {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := &slowServer{addr: l.Addr().String()}
+	t.Cleanup(func() { _ = l.Close() })
+	go func() { // ends with l
+		for {
+			c, err := l.Accept()
+			if err != nil {
+				return
+			}
+			s.open.Add(1)
+			s.came.Add(1)
+			over := make(chan struct{})
+			go func() { // ends when the other side closes
+				_, _ = io.Copy(io.Discard, c)
+				close(over)
+				_ = c.Close()
+				s.open.Add(-1)
+			}()
+			go (*s.how.Load())(c, over) // ends by itself, or with over
+		}
+	}()
+	return s
+}
+
+func (s *slowServer) does(f func(c net.Conn, over <-chan struct{})) { s.how.Store(&f) }
+
+// dribble sends one byte after the other for ever.
+func dribble(text string) func(net.Conn, <-chan struct{}) {
+	return func(c net.Conn, over <-chan struct{}) {
+		for i := 0; ; i++ {
+			b := byte('x')
+			if i < len(text) {
+				b = text[i]
+			}
+			select {
+			case <-over:
+				return
+			case <-time.After(20 * time.Millisecond):
+				_, _ = c.Write([]byte{b})
+			}
+		}
+	}
+}
+
+func TestHealth_AServerThatAcceptsAndHangsOrDribblesFailsItsChecksByTheTimeout(t *testing.T) {
+	t.Parallel()
+	checks := map[string]string{
+		"tcp":      `{tcp: {send: "PING\n", receive: PONG}}`,
+		"http":     `{http: {path: /}}`,
+		"redis":    `{redis: {}}`,
+		"postgres": `{postgres: {dsn: "postgres://x@SERVER/x?sslmode=disable", query: select 1}}`,
+	}
+	for kind, check := range checks {
+		t.Run(kind, func(t *testing.T) {
+			t.Parallel()
+			s := startSlowServer(t)
+			s.does(func(net.Conn, <-chan struct{}) {})
+			d := newDoor(t, fmt.Sprintf(`checks:
+  works: %s
+services:
+  web:
+    listen: %q
+    health: {checks: [works], interval: 300ms, timeout: 200ms, rise: 1, fall: 2}
+    pools:
+      a: [{name: a, address: %q}]
+`, strings.ReplaceAll(check, "SERVER", s.addr), freePort(t), s.addr)).start()
+			state := "waiting" // it never was ready
+			failing := func(what string) {
+				t.Helper()
+				n := s.came.Load()
+				eventually(t, what+" is shown as such", func() bool {
+					h := d.server("a", "a") // two that came: the check of the first one has ended
+					return s.came.Load() >= n+2 && h.State == state && h.Health != nil && strings.HasSuffix(h.Health.Reason, "within 200ms")
+				})
+			}
+			failing("a server that accepts and never answers")
+			if kind == "tcp" {
+				s.does(func(c net.Conn, _ <-chan struct{}) { _, _ = c.Write([]byte("PONG\n")) })
+				d.awaitState("a", "a", "ready")
+				state = "failing"
+				hung := time.Now()
+				s.does(func(net.Conn, <-chan struct{}) {})
+				failing("a server that worked, then hung")
+				t.Logf("seen %s after it hung; fall x interval + timeout is 800ms", d.server("a", "a").Health.Since.Sub(hung).Round(time.Millisecond))
+				s.does(func(c net.Conn, _ <-chan struct{}) { _, _ = c.Write([]byte("PONG\n")) })
+				d.awaitState("a", "a", "ready")
+			}
+			s.does(dribble(map[string]string{"http": "HTTP/1.1 200 OK\r\nX: ", "redis": "+", "postgres": "R\x00\x00\x00\x7f"}[kind]))
+			failing("a server that sends a byte now and then for ever")
+			s.does(func(c net.Conn, _ <-chan struct{}) { _ = c.Close() })
+			eventually(t, "no connection of a check is left", func() bool { return s.open.Load() <= 1 })
+		})
+	}
+}
