@@ -45,17 +45,17 @@ func (w *worker) finishAnswer(slot uint32, c *client, status int, out, body []by
 	c.state = reading
 	c.status, c.headAt = uint16(status), w.loop.Now()
 	c.flags &^= answered
-	if !w.put(slot, c, out, body) {
-		return
-	}
-	w.logEnd(slot, c, endDoor)
 	svc := w.at
 	if c.target >= 0 {
 		svc = w.targets[c.target].service
 	}
-	if svc != nil {
+	if svc != nil { // before anybody can see the answer
 		w.claims.Own(svc, status)
 	}
+	if !w.put(slot, c, out, body) {
+		return
+	}
+	w.logEnd(slot, c, endDoor)
 	if c.flags&closing != 0 {
 		w.say(slot, c)
 		return
