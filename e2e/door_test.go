@@ -382,13 +382,34 @@ func freePort(t testing.TB) string {
 		if _, taken := given.LoadOrStore(address, true); taken {
 			continue
 		}
-		if l, err := net.Listen("tcp", address); err == nil {
-			_ = l.Close()
+		if free(address) {
 			return address
 		}
 	}
 	t.Fatal("no free port")
 	return ""
+}
+
+// free tells whether nothing listens there. Until its exec, a process that another test starts has a copy of every socket
+// that is open: none is started meanwhile.
+func free(address string) bool {
+	syscall.ForkLock.RLock()
+	defer syscall.ForkLock.RUnlock()
+	l, err := net.Listen("tcp", address)
+	if err == nil {
+		_ = l.Close()
+	}
+	return err == nil
+}
+
+// listenAgain listens where something may just have been closed, of which a process that is being started has a copy.
+func listenAgain(network, address string) (net.Listener, error) {
+	for end := time.Now().Add(slower(15 * time.Second)); ; pace(2 * time.Millisecond) {
+		l, err := net.Listen(network, address)
+		if !errors.Is(err, syscall.EADDRINUSE) || time.Now().After(end) {
+			return l, err
+		}
+	}
 }
 
 var given sync.Map // ports of this run

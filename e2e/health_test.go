@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
-	"net"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -38,7 +37,7 @@ func startPatient(t testing.TB, name string) *patient {
 
 func (p *patient) up() {
 	p.t.Helper()
-	l, err := net.Listen("tcp", p.addr)
+	l, err := listenAgain("tcp", p.addr)
 	if err != nil {
 		p.t.Fatal(err)
 	}

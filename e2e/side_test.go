@@ -51,7 +51,7 @@ func (s *side) up() int64 {
 	if path, ok := strings.CutPrefix(s.addr, "unix:"); ok {
 		network, address = "unix", path
 	}
-	l, err := net.Listen(network, address)
+	l, err := listenAgain(network, address)
 	if err != nil {
 		s.t.Errorf("server %c: %v", s.name, err)
 		return 0
