@@ -92,6 +92,16 @@ func (s *Server) postMaintenance(c *call, req *api.MaintenanceRequest) (any, err
 	})
 }
 
+func (s *Server) postReadOnly(c *call, req *api.ReadOnlyRequest) (any, error) {
+	if req.On == nil {
+		return nil, usage("on is missing: true or false")
+	}
+	if req.For < 0 {
+		return nil, negative("for", req.For)
+	}
+	return s.change(c, &req.ChangeRequest, proxy.Change{Verb: proxy.VerbReadOnly, Target: c.path("target"), On: *req.On, For: time.Duration(req.For)})
+}
+
 func (s *Server) postKeep(c *call, req *api.KeepRequest) (any, error) {
 	if err := checkDrain(req.Drain, req.Then); err != nil {
 		return nil, err

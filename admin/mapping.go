@@ -100,6 +100,9 @@ func (p *picture) service(svc *proxy.Service) api.Service {
 	if m := svc.Maintenance; m != nil {
 		out.Maintenance = &api.Maintenance{Since: m.Since, Until: instant(m.Until), Soft: m.Soft, By: m.By, Reason: m.Reason}
 	}
+	if ro := svc.ReadOnly; ro != nil {
+		out.ReadOnly = &api.ReadOnly{Since: ro.Since, Until: instant(ro.Until), By: ro.By, Reason: ro.Reason}
+	}
 	if sp := svc.Split; sp != nil {
 		out.Split = &api.Split{Since: sp.Since, Until: instant(sp.Until), By: sp.By, Reason: sp.Reason, Shares: make(map[string]float64, len(sp.Shares))}
 		for _, sh := range sp.Shares {

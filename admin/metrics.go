@@ -33,6 +33,7 @@ var (
 	descReady       = desc("service_ready", "1 while the active pool has a server that takes new work and is not known to be down.", "service")
 	descConflict    = desc("active_conflict", "1 while two sides of an exclusive service look active.", "service")
 	descFailovers   = desc("failovers_total", "Swaps that the door made by itself because no server of the active pool was ready, or back.", "service")
+	descReadOnly    = desc("read_only", "1 while the door itself answers the service's unsafe requests.", "service")
 	descMaintenance = desc("maintenance", "1 while the door itself answers the service's new clients.", "service")
 	descAccepted    = desc("clients_accepted_total", "Clients accepted by the door.", "service")
 	descRefused     = desc("clients_refused_total", "Clients answered by the door itself: refused (maintenance, or no server), hold_overflow (too many wait), hold_timeout (waited too long), malformed (no valid PROXY header).", "service", "reason")
@@ -71,7 +72,7 @@ var (
 // Describe implements prometheus.Collector.
 func (collector) Describe(out chan<- *prometheus.Desc) {
 	for _, d := range []*prometheus.Desc{
-		descBuild, descRevision, descFrozen, descActive, descShare, descReady, descConflict, descFailovers, descMaintenance, descAccepted, descRefused, descHeld, descHeldTotal,
+		descBuild, descRevision, descFrozen, descActive, descShare, descReady, descConflict, descFailovers, descMaintenance, descReadOnly, descAccepted, descRefused, descHeld, descHeldTotal,
 		descOverlap, descLastSwap, descTotal, descOpen, descDialing, descFailures, descBytes, descRequests, descOwn, descDuration, descResteered, descCut,
 		descHealth, descTransitions, descDraining, descSwaps, descReloads, descReloadGood, descReloadTime, descJournal,
 		descHandshakes, descNotAfter, descCertGood,
@@ -180,6 +181,7 @@ func (out scrape) service(svc *proxy.Service, stats *proxy.Stats) {
 	out.counter(descFailovers, stats.Failovers[name], name)
 	out.gauge(descReady, oneIf(svc.Active.Able()), name)
 	out.gauge(descMaintenance, oneIf(svc.Maintenance != nil), name)
+	out.gauge(descReadOnly, oneIf(svc.ReadOnly != nil), name)
 	out.counter(descAccepted, n.Accepted, name)
 	out.counter(descRefused, n.Refused, name, "refused")
 	out.counter(descRefused, n.Overflowed, name, "hold_overflow")

@@ -61,6 +61,7 @@ func (s *Server) routes() http.Handler {
 	post(s, mux, service+"hold", s.postHold)
 	post(s, mux, service+"release", s.postRelease)
 	post(s, mux, service+"maintenance", s.postMaintenance)
+	post(s, mux, service+"read-only", s.postReadOnly)
 	post(s, mux, service+"keep", s.postKeep)
 	post(s, mux, service+"split", s.postSplit)
 	post(s, mux, pool+"drain", s.postDrain)

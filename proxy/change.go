@@ -21,6 +21,7 @@ const (
 	VerbHold        Verb = "hold"
 	VerbRelease     Verb = "release"
 	VerbMaintenance Verb = "maintenance"
+	VerbReadOnly    Verb = "read-only"
 	VerbFreeze      Verb = "freeze"
 	VerbUnfreeze    Verb = "unfreeze"
 	VerbReload      Verb = "reload"
@@ -43,7 +44,7 @@ var TheDoor = Who{UID: -1, GID: -1, Name: "door"}
 // Change asks for something to become different. Fields that a verb does not use are ignored.
 type Change struct {
 	Verb       Verb
-	Target     string // swap, back, split: service or group. hold, release, maintenance: these or All. Others: service
+	Target     string // swap, back, split: service or group. hold, release, maintenance, read-only: these or All. Others: service
 	Pool       string // drain, ready, weight
 	Server     string // drain, ready: "" is the whole pool; weight
 	Who        Who
@@ -69,8 +70,8 @@ type Change struct {
 	Every      time.Duration
 	Baseline   map[string]map[string]float64 // service → readings from before
 	Wait       time.Duration                 // hold: the longest one client waits; 0: the service's
-	For        time.Duration                 // hold, maintenance, split: its own deadline; 0: hold: the default, others: none
-	On         bool                          // maintenance
+	For        time.Duration                 // hold, maintenance, read-only, split: its own deadline; 0: hold: the default, others: none
+	On         bool                          // maintenance, read-only
 	Soft       bool                          // maintenance
 	Weight     int                           // weight
 	SlowStart  time.Duration                 // ready: how long until a server that was drained has its whole share; 0: the service's; negative: at once

@@ -5,7 +5,7 @@ import (
 	"time"
 )
 
-// arm sets the timer for the next deadline of a service's hold, maintenance or split, in the place of the one it had.
+// arm sets the timer for the next deadline of a service's hold, maintenance, read-only mode or split, in the place of the one it had.
 // Must be called with s.mu held.
 func (s *Switch) arm(name string) {
 	if t := s.timers[name]; t != nil {
@@ -23,6 +23,9 @@ func (s *Switch) arm(name string) {
 	if m := svc.Maintenance; m != nil && !m.Until.IsZero() && (until.IsZero() || m.Until.Before(until)) {
 		until = m.Until
 	}
+	if ro := svc.ReadOnly; ro != nil && !ro.Until.IsZero() && (until.IsZero() || ro.Until.Before(until)) {
+		until = ro.Until
+	}
 	if sp := svc.Split; sp != nil && !sp.Until.IsZero() && (until.IsZero() || sp.Until.Before(until)) {
 		until = sp.Until
 	}
@@ -34,7 +37,7 @@ func (s *Switch) arm(name string) {
 	s.timers[name] = time.AfterFunc(time.Until(until), func() { s.expire(name, until) })
 }
 
-// expire ends a hold, maintenance or split at its own deadline (P8). While a swap of the service is under way it does
+// expire ends a hold, maintenance, read-only mode or split at its own deadline (P8). While a swap of the service is under way it does
 // nothing: a hand-over keeps its own deadline, and done arms the timer again.
 func (s *Switch) expire(name string, until time.Time) {
 	svc := s.cur.Load().Service(name)
@@ -47,6 +50,9 @@ func (s *Switch) expire(name string, until time.Time) {
 	}
 	if svc.Maintenance != nil {
 		changes = append(changes, Change{Verb: VerbMaintenance, Target: name, Who: TheDoor, Reason: "the maintenance's own deadline", expiry: true, deadline: until})
+	}
+	if svc.ReadOnly != nil {
+		changes = append(changes, Change{Verb: VerbReadOnly, Target: name, Who: TheDoor, Reason: "the read-only mode's own deadline", expiry: true, deadline: until})
 	}
 	if svc.Split != nil {
 		changes = append(changes, Change{Verb: VerbSplit, Target: name, Who: TheDoor, Reason: "the split's own deadline", expiry: true, deadline: until})

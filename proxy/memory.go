@@ -26,6 +26,7 @@ type ServiceMemory struct {
 	Watched         *Watched                            `json:"watched,omitempty"`
 	Hold            *Hold                               `json:"hold,omitempty"`
 	Maintenance     *Maintenance                        `json:"maintenance,omitempty"`
+	ReadOnly        *ReadOnly                           `json:"read_only,omitempty"`
 	Failover        *FailoverMark                       `json:"failover,omitempty"`
 	Servers         map[string]map[string]*ServerMemory `json:"servers,omitempty"` // pool → server
 }
@@ -45,7 +46,7 @@ func (m *ServiceMemory) server(pool, server string) *ServerMemory {
 
 // memory is what has to be remembered of the service, given what the file says.
 func (s *Service) memory() *ServiceMemory {
-	m := &ServiceMemory{Active: s.Active.Name, Previous: s.Previous, PreviousServers: s.PreviousServers, Split: s.Split, Watch: s.Watch, Watched: s.Watched, Since: s.Since, Hold: s.Hold, Maintenance: s.Maintenance, Failover: s.Failover}
+	m := &ServiceMemory{Active: s.Active.Name, Previous: s.Previous, PreviousServers: s.PreviousServers, Split: s.Split, Watch: s.Watch, Watched: s.Watched, Since: s.Since, Hold: s.Hold, Maintenance: s.Maintenance, ReadOnly: s.ReadOnly, Failover: s.Failover}
 	for pi, p := range s.Pools {
 		for i := range p.Members {
 			mb := &p.Members[i]
@@ -156,7 +157,7 @@ func sooner(now, since, until time.Time) time.Time {
 	return until
 }
 
-// expire drops holds, maintenances and splits whose deadline has passed while no door was there to end them. It returns
+// expire drops holds, maintenances, read-only modes and splits whose deadline has passed while no door was there to end them. It returns
 // the services that had one; together they make one more revision.
 func (m *Memory) expire(now time.Time) []string {
 	var ended []string
@@ -166,6 +167,9 @@ func (m *Memory) expire(now time.Time) []string {
 		}
 		if mt := s.Maintenance; mt != nil {
 			mt.Until = sooner(now, mt.Since, mt.Until)
+		}
+		if ro := s.ReadOnly; ro != nil {
+			ro.Until = sooner(now, ro.Since, ro.Until)
 		}
 		if sp := s.Split; sp != nil {
 			sp.Until = sooner(now, sp.Since, sp.Until)
@@ -182,7 +186,11 @@ func (m *Memory) expire(now time.Time) []string {
 		if split {
 			s.Split = nil
 		}
-		if hold || maintenance || split {
+		readOnly := s.ReadOnly != nil && !s.ReadOnly.Until.IsZero() && !s.ReadOnly.Until.After(now)
+		if readOnly {
+			s.ReadOnly = nil
+		}
+		if hold || maintenance || readOnly || split {
 			ended = append(ended, name)
 		}
 	}

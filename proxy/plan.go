@@ -56,7 +56,7 @@ func Plan(cur *Snapshot, ch *Change, now time.Time) (*Planned, error) {
 		changed, err = p.split(cur, ch, now)
 	case VerbWatch:
 		changed, err = p.watched(cur, ch)
-	case VerbHold, VerbRelease, VerbMaintenance:
+	case VerbHold, VerbRelease, VerbMaintenance, VerbReadOnly:
 		changed, err = p.doors(cur, ch, now)
 	case VerbFreeze, VerbUnfreeze:
 		return p.freeze(cur, ch, now), nil
@@ -404,7 +404,7 @@ func memberState(m *Member) string {
 	return fmt.Sprintf("ready, weight %d", m.Weight)
 }
 
-// doors plans hold, release and maintenance: changes of what the door does with new work.
+// doors plans hold, release, maintenance and read-only: changes of what the door does with new work.
 func (p *Planned) doors(cur *Snapshot, ch *Change, now time.Time) ([]*Service, *Refusal) {
 	services, err := cur.targets(ch.Target)
 	if ch.Target == All && err != nil {
@@ -439,10 +439,20 @@ func (p *Planned) doors(cur *Snapshot, ch *Change, now time.Time) ([]*Service, *
 				continue
 			}
 			p.maintenance(svc, &next, ch, now)
+		case VerbReadOnly:
+			if svc.Spec.Mode != HTTP {
+				return nil, refuse(CodeUsage, "%s is of mode %s: only of http the door knows what reads and what writes", name, svc.Spec.Mode).
+					hint("`turnout hold %s` or `turnout maintenance on %s`", name, name).holds(cur.still(svc))
+			}
+			if ro := svc.ReadOnly; !ch.On && (ro == nil || ch.expiry && (ro.Until.IsZero() || ro.Until.After(ch.deadline))) {
+				p.say("%s: not read-only", name)
+				continue
+			}
+			p.readOnly(&next, ch, now)
 		}
 		changed = append(changed, &next)
 	}
-	if ch.Verb == VerbMaintenance {
+	if ch.Verb == VerbMaintenance || ch.Verb == VerbReadOnly {
 		p.record.To = onOff(ch.On)
 	}
 	return changed, nil
@@ -473,6 +483,19 @@ func (p *Planned) maintenance(svc, next *Service, ch *Change, now time.Time) {
 		p.moves = append(p.moves, move{service: svc.Spec.Name, from: pool.Name, sealed: pool.Servers(),
 			deadline: orDuration(ch.Drain, svc.Spec.Drain.Timeout), then: orThen(ch.Then, svc.Spec.Drain.Then)})
 	}
+}
+
+func (p *Planned) readOnly(next *Service, ch *Change, now time.Time) {
+	if !ch.On {
+		next.ReadOnly = nil
+		p.say("%s: read-only off, all requests go to %s", next.Spec.Name, next.shareWords())
+		return
+	}
+	next.ReadOnly = &ReadOnly{Since: now, By: ch.Who.Name, Reason: ch.Reason}
+	if ch.For > 0 {
+		next.ReadOnly.Until = now.Add(ch.For)
+	}
+	p.say("%s: read-only on, unsafe requests are answered with 503; those under way go on", next.Spec.Name)
 }
 
 func (p *Planned) freeze(cur *Snapshot, ch *Change, now time.Time) *Planned {

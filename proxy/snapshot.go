@@ -59,6 +59,14 @@ type Maintenance struct {
 	Reason string    `json:"reason,omitempty"`
 }
 
+// ReadOnly lets the door itself answer requests with an unsafe method: any but GET, HEAD, OPTIONS and TRACE.
+type ReadOnly struct {
+	Since  time.Time `json:"since"`
+	Until  time.Time `json:"until,omitzero"` // zero: until it is switched off
+	By     string    `json:"by,omitempty"`
+	Reason string    `json:"reason,omitempty"`
+}
+
 // Service is one service in a snapshot.
 type Service struct {
 	Spec        *ServiceSpec
@@ -71,6 +79,7 @@ type Service struct {
 	Failover    *FailoverMark // nil: active by an operator's decision
 	Hold        *Hold
 	Maintenance *Maintenance
+	ReadOnly    *ReadOnly // only of mode http
 
 	Watch   *Watch   // a breach swaps back; nil: none
 	Watched *Watched // how the latest watch ended; nil: there was none
@@ -498,6 +507,9 @@ func (s *Service) recall(mem *ServiceMemory) {
 		s.Since = mem.Since
 	}
 	s.Hold, s.Maintenance, s.Failover = mem.Hold, mem.Maintenance, mem.Failover
+	if s.Spec.Mode == HTTP {
+		s.ReadOnly = mem.ReadOnly
+	}
 	if s.Pool(mem.Previous) != nil { // the file may no longer have it: then there is no way back
 		s.Previous, s.PreviousServers = mem.Previous, mem.PreviousServers
 	}

@@ -90,10 +90,10 @@ type Switch struct {
 	seq     uint64                 // of the last journal record
 	busy    map[string]*Operation  // services with a swap under way, up to its commit
 	drains  map[*drain]struct{}    // going on
-	timers  map[string]*time.Timer // service → next deadline of a hold, maintenance or split
+	timers  map[string]*time.Timer // service → next deadline of a hold, maintenance, read-only mode or split
 	warming map[string]*time.Timer // service → next step of a slow start
 	retired []*Server              // removed by a reload while they had connections
-	ended   []string               // services whose hold, maintenance or split passed its deadline before the start
+	ended   []string               // services whose hold, maintenance, read-only mode or split passed its deadline before the start
 	stopped bool
 
 	reloads       atomic.Uint64
@@ -157,7 +157,7 @@ func (s *Switch) Start(plane Plane, detail string) error {
 		}
 	}
 	if s.ended != nil {
-		r.Reason = "hold, maintenance or split had passed its own deadline: " + strings.Join(s.ended, ", ")
+		r.Reason = "hold, maintenance, read-only or split had passed its own deadline: " + strings.Join(s.ended, ", ")
 	}
 	if err := s.note(&r, true); err != nil {
 		s.opt.Warn("the start could not be journalled; changes will be refused until the journal can be written", err)

@@ -9,6 +9,7 @@
 //	POST /v1/services/{target}/hold                     HoldRequest     → Operation
 //	POST /v1/services/{target}/release                  ChangeRequest   → Operation
 //	POST /v1/services/{target}/maintenance              MaintenanceRequest → Operation
+//	POST /v1/services/{target}/read-only                ReadOnlyRequest → Operation
 //	POST /v1/services/{service}/keep                    KeepRequest     → Operation
 //	POST /v1/services/{service}/pools/{pool}/drain      DrainRequest    → Operation
 //	POST /v1/services/{service}/pools/{pool}/ready      ChangeRequest   → Operation
@@ -30,7 +31,7 @@
 //
 //	GET  /metrics                                       the Prometheus exposition, as on admin.listen
 //
-// A {target} is a service or a group; for hold, release and maintenance also "all". Durations are strings such as "30s"; times are RFC 3339 with
+// A {target} is a service or a group; for hold, release, maintenance and read-only also "all". Durations are strings such as "30s"; times are RFC 3339 with
 // nanoseconds. A name with a slash in it, as a server at unix:/run/x.sock has, is escaped (%2F). An empty body is {}.
 // An error answer is {"error": Error} with a fitting status code. So is that of a change that was begun and
 // failed, which has the other fields of its Operation beside "error".
@@ -82,6 +83,7 @@ type Service struct {
 	Held            int             `json:"held"` // clients waiting at the door
 	HeldUntil       *time.Time      `json:"held_until,omitempty"`
 	Maintenance     *Maintenance    `json:"maintenance,omitempty"`
+	ReadOnly        *ReadOnly       `json:"read_only,omitempty"` // the state is serving all the same
 	Connections     int             `json:"connections"`
 	Failover        *Failover       `json:"failover,omitempty"`
 	Conflict        bool            `json:"conflict,omitempty"`  // exclusive, and two sides look active
@@ -176,6 +178,14 @@ type Maintenance struct {
 	Since  time.Time  `json:"since"`
 	Until  *time.Time `json:"until,omitempty"`
 	Soft   bool       `json:"soft,omitempty"`
+	By     string     `json:"by,omitempty"`
+	Reason string     `json:"reason,omitempty"`
+}
+
+// ReadOnly of a service: unsafe requests are answered by the door.
+type ReadOnly struct {
+	Since  time.Time  `json:"since"`
+	Until  *time.Time `json:"until,omitempty"`
 	By     string     `json:"by,omitempty"`
 	Reason string     `json:"reason,omitempty"`
 }
@@ -326,6 +336,13 @@ type MaintenanceRequest struct {
 	Then  string   `json:"then,omitempty"`
 }
 
+// ReadOnlyRequest lets the door itself answer requests with an unsafe method, of services of mode http.
+type ReadOnlyRequest struct {
+	ChangeRequest
+	On  *bool    `json:"on"` // required
+	For Duration `json:"for,omitempty"`
+}
+
 // DrainRequest seals a pool or a server and waits for its connections to end.
 type DrainRequest struct {
 	ChangeRequest
@@ -367,7 +384,7 @@ type NoteRequest struct {
 // Operation is one change from its start to the end of what it set going.
 type Operation struct {
 	ID       string    `json:"id"`
-	Verb     string    `json:"verb"` // swap | back | drain | ready | weight | keep | split | hold | release | maintenance | freeze | unfreeze | reload
+	Verb     string    `json:"verb"` // swap | back | drain | ready | weight | keep | split | hold | release | maintenance | read-only | freeze | unfreeze | reload
 	Target   string    `json:"target,omitempty"`
 	State    string    `json:"state"`             // planned | running | waiting | draining | done | failed
 	Waiting  string    `json:"waiting,omitempty"` // the step a hook is waited for: stop_old | start_new

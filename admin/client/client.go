@@ -100,6 +100,11 @@ func (c *Client) Release(ctx context.Context, target string, req api.ChangeReque
 	return c.change(ctx, path("services", target, "release"), req)
 }
 
+// ReadOnly lets the door itself answer unsafe requests of a service or group, or ends that.
+func (c *Client) ReadOnly(ctx context.Context, target string, req api.ReadOnlyRequest) (*api.Operation, error) {
+	return c.change(ctx, path("services", target, "read-only"), req)
+}
+
 // Maintenance lets the door itself answer new work of a service or group, or ends that.
 func (c *Client) Maintenance(ctx context.Context, target string, req api.MaintenanceRequest) (*api.Operation, error) {
 	return c.change(ctx, path("services", target, "maintenance"), req)

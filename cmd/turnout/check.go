@@ -262,6 +262,9 @@ func remembered(spec *proxy.Spec, mem *proxy.Memory) []string {
 		if m.Split != nil && (m.Split.Until.IsZero() || m.Split.Until.After(time.Now())) {
 			out = append(out, fmt.Sprintf("service %s: split: %s, as the journal remembers", s.Name, m.Split))
 		}
+		if m.ReadOnly != nil {
+			out = append(out, fmt.Sprintf("service %s: read-only, as the journal remembers", s.Name))
+		}
 		if m.Maintenance != nil {
 			out = append(out, fmt.Sprintf("service %s: in maintenance, as the journal remembers", s.Name))
 		}

@@ -203,6 +203,10 @@ func serviceState(s api.Service) cell {
 		state += " (" + left(s.Maintenance.Until) + " left)"
 	case s.HeldUntil != nil:
 		state += " (" + left(s.HeldUntil) + " left)"
+	case s.State == "serving" && s.ReadOnly != nil && s.ReadOnly.Until != nil:
+		state = "read-only (" + left(s.ReadOnly.Until) + " left)"
+	case s.State == "serving" && s.ReadOnly != nil:
+		state = "read-only"
 	case s.State == "serving" && s.Split != nil && s.Split.Until != nil:
 		state = "split (" + left(s.Split.Until) + " left)"
 	case s.State == "serving" && s.Split != nil:
@@ -274,6 +278,13 @@ func (c *cli) serviceDetails(name string, st *api.Status) {
 			until = " until " + m.Until.Local().Format(time.DateTime)
 		}
 		c.printf("maintenance by %s since %s%s%s", m.By, m.Since.Local().Format(time.DateTime), until, because(m.Reason))
+	}
+	if ro := s.ReadOnly; ro != nil {
+		until := ""
+		if ro.Until != nil {
+			until = " until " + ro.Until.Local().Format(time.DateTime)
+		}
+		c.printf("read-only by %s since %s%s%s", ro.By, ro.Since.Local().Format(time.DateTime), until, because(ro.Reason))
 	}
 	if w := s.Watch; w != nil {
 		c.printf("watched until %s (%s left): rolled back if %s%s", w.Until.Local().Format(time.DateTime), left(&w.Until), w.If, because(w.Note))

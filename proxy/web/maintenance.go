@@ -60,6 +60,24 @@ func (c *client) way() int {
 // soft maintenance also clients that were there before it: on their old connection, or with a cookie that says so.
 func (w *worker) passes(svc *proxy.Service, c *client, buf []byte) bool {
 	m := &svc.Spec.Maintenance
+	if w.operates(m, c, buf) {
+		return true
+	}
+	if !svc.Maintenance.Soft {
+		return false
+	}
+	if loop.Wall(c.arrived).Before(svc.Maintenance.Since) {
+		return true
+	}
+	if m.KnownKey == "" {
+		return false
+	}
+	until, ok := knownUntil(w.cookie(buf, cookieKnown), m.KnownKey)
+	return ok && time.Now().Before(until)
+}
+
+// operates tells whether a request is of an operator, by token or address.
+func (w *worker) operates(m *proxy.MaintenanceSpec, c *client, buf []byte) bool {
 	if m.Token != "" {
 		if v, ok := w.request.Get(buf, bypass); ok && same(v, m.Token) {
 			return true
@@ -76,17 +94,7 @@ func (w *worker) passes(svc *proxy.Service, c *client, buf []byte) bool {
 			}
 		}
 	}
-	if !svc.Maintenance.Soft {
-		return false
-	}
-	if loop.Wall(c.arrived).Before(svc.Maintenance.Since) {
-		return true
-	}
-	if m.KnownKey == "" {
-		return false
-	}
-	until, ok := knownUntil(w.cookie(buf, cookieKnown), m.KnownKey)
-	return ok && time.Now().Before(until)
+	return false
 }
 
 func same(a []byte, b string) bool { return subtle.ConstantTimeCompare(a, []byte(b)) == 1 }
@@ -153,25 +161,38 @@ func introduction(m *proxy.MaintenanceSpec) []byte {
 	return append(b, "\r\n"...)
 }
 
-// turnAway answers a request of a service in maintenance.
+// turnAway answers a request of a service in maintenance, or one that would write to a service that is read-only.
 func (w *worker) turnAway(slot uint32, c *client, svc *proxy.Service) {
 	m := &svc.Spec.Maintenance
 	if !c.body.Done() {
 		c.flags |= closing
 	}
+	why, until := notice{status: m.Status, reason: "maintenance", page: ownPage}, time.Time{}
+	if m.Page != "" {
+		why.page = m.Page
+	}
+	switch {
+	case svc.Maintenance != nil && c.flags&past == 0:
+		until = svc.Maintenance.Until
+	default:
+		why = notice{status: 503, reason: "read-only", page: readOnlyPage}
+		until = svc.ReadOnly.Until
+	}
 	retry := m.RetryAfter
-	if until := svc.Maintenance.Until; !until.IsZero() {
+	if !until.IsZero() {
 		retry = max(time.Until(until), time.Second)
 	}
 	seconds := int64((retry + time.Second - 1) / time.Second)
-	page, kind := w.page(m, c.accepts, seconds)
+	page, kind := w.page(&why, c.accepts, why.page == m.Page, seconds)
 	out := append(w.scratch, "HTTP/1.1 "...)
-	out = strconv.AppendInt(out, int64(m.Status), 10)
+	out = strconv.AppendInt(out, int64(why.status), 10)
 	out = append(out, ' ')
-	out = append(out, h1.StatusText(m.Status)...)
+	out = append(out, h1.StatusText(why.status)...)
 	out = append(out, "\r\nDate: "...)
 	out = append(out, w.date.at(w.loop.Now())...)
-	out = append(out, "\r\nX-Turnout-Reason: maintenance\r\nRetry-After: "...)
+	out = append(out, "\r\nX-Turnout-Reason: "...)
+	out = append(out, why.reason...)
+	out = append(out, "\r\nRetry-After: "...)
 	out = strconv.AppendInt(out, seconds, 10)
 	out = append(out, "\r\nCache-Control: no-store\r\nVary: Accept\r\nContent-Type: "...)
 	out = append(out, kind...)
@@ -181,28 +202,41 @@ func (w *worker) turnAway(slot uint32, c *client, svc *proxy.Service) {
 	if c.info.Method == h1.MethodHead {
 		page = nil
 	}
-	w.finishAnswer(slot, c, m.Status, out, page)
+	w.finishAnswer(slot, c, why.status, out, page)
+}
+
+// notice is what a client that is turned away is told.
+type notice struct {
+	status int
+	reason string // for X-Turnout-Reason and JSON
+	page   string // HTML
 }
 
 const ownPage = "<!doctype html>\n<html lang=\"en\"><meta charset=\"utf-8\"><meta name=\"viewport\" content=\"width=device-width\"><title>Maintenance</title>\n" +
 	"<body style=\"font: 1.1rem/1.5 system-ui, sans-serif; max-width: 32rem; margin: 15vh auto; padding: 0 1rem\"><h1>Down for maintenance</h1>\n" +
 	"<p>This service is being worked on. Please try again in a while.</p></body></html>\n"
 
-// page is what a service in maintenance shows, in the reply buffer unless it is constant.
-func (w *worker) page(m *proxy.MaintenanceSpec, as form, retry int64) (page []byte, kind string) {
+const readOnlyPage = "<!doctype html>\n<html lang=\"en\"><meta charset=\"utf-8\"><meta name=\"viewport\" content=\"width=device-width\"><title>Read only</title>\n" +
+	"<body style=\"font: 1.1rem/1.5 system-ui, sans-serif; max-width: 32rem; margin: 15vh auto; padding: 0 1rem\"><h1>Read only for the moment</h1>\n" +
+	"<p>Nothing was changed. Please try again in a while.</p></body></html>\n"
+
+// page is what a client sees, in the reply buffer unless it is constant; always: HTML also for who does not care.
+func (w *worker) page(why *notice, as form, always bool, retry int64) (page []byte, kind string) {
 	b := w.reply[:0]
 	switch {
 	case as == formJSON:
 		b = append(b, `{"status":`...)
-		b = strconv.AppendInt(b, int64(m.Status), 10)
-		b = append(b, `,"reason":"maintenance","retry_after":`...)
+		b = strconv.AppendInt(b, int64(why.status), 10)
+		b = append(b, `,"reason":"`...)
+		b = append(b, why.reason...)
+		b = append(b, `","retry_after":`...)
 		b = strconv.AppendInt(b, retry, 10)
 		return append(b, "}\n"...), "application/json"
-	case m.Page != "":
-		return append(b, m.Page...), "text/html; charset=utf-8"
-	case as == formHTML:
-		return append(b, ownPage...), "text/html; charset=utf-8"
+	case always || as == formHTML:
+		return append(b, why.page...), "text/html; charset=utf-8"
 	}
-	b = strconv.AppendInt(b, int64(m.Status), 10)
-	return append(b, " maintenance: try again later\n"...), "text/plain; charset=utf-8"
+	b = strconv.AppendInt(b, int64(why.status), 10)
+	b = append(b, ' ')
+	b = append(b, why.reason...)
+	return append(b, ": try again later\n"...), "text/plain; charset=utf-8"
 }

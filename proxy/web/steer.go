@@ -128,6 +128,9 @@ func (w *worker) choose(svc *proxy.Service, c *client, buf []byte) (proxy.Claime
 		c.flags |= past
 		svc = svc.Behind()
 	}
+	if svc.ReadOnly != nil && svc.Maintenance == nil && !c.info.Method.Safe() && !w.operates(&svc.Spec.Maintenance, c, buf) {
+		return proxy.Claimed{}, proxy.Refuse
+	}
 	key := uint64(0)
 	if svc.Spec.Balance == proxy.SourceHash { // others do not pay for it
 		ip := c.peer.As16()
@@ -210,7 +213,7 @@ func (w *worker) takeBack(snap *proxy.Snapshot, all bool) {
 	for us := w.dials; us != none; {
 		u := w.upstreams.Get(us)
 		next := u.next
-		if t := &w.targets[u.target]; all || !t.open {
+		if t := &w.targets[u.target]; all || !t.open || t.service.ReadOnly != nil && !w.clients.Get(u.client).info.Method.Safe() {
 			slot := u.client
 			srv := t.server
 			w.undial(us, u)

@@ -67,6 +67,15 @@ func (m Method) Idempotent() bool {
 	return false
 }
 
+// Safe methods only read, RFC 9110 9.2.1. Of others nobody knows.
+func (m Method) Safe() bool {
+	switch m {
+	case MethodGet, MethodHead, MethodOptions, MethodTrace:
+		return true
+	}
+	return false
+}
+
 func methodOf(b []byte) Method {
 	switch string(b) {
 	case "GET":
