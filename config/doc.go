@@ -10,8 +10,7 @@
 //	Watch:        tells when the file's bytes have changed
 //
 // Promises: a mistake is never silent, and all mistakes are told at once, each with file, line, column, the
-// value and what it must be. A key that this version does not carry out is an error that says so
-// (unbuilt.go). No input panics or takes more than bounded time and memory. The value of an environment
+// value and what it must be. A key that this version does not know is an error. No input panics or takes more than bounded time and memory. The value of an environment
 // variable is in no error text, only its name.
 //
 // Not done here: host names are not resolved, users and groups are not looked up, no file but the

@@ -2,9 +2,7 @@ package config
 
 import (
 	"bytes"
-	"encoding/json"
 	"errors"
-	"fmt"
 	"os"
 	"regexp"
 	"slices"
@@ -136,49 +134,4 @@ func stepsOf(path string) []string {
 		steps[i] = strings.Trim(step, "[]")
 	}
 	return steps
-}
-
-func TestUnbuilt_NamesNoKeyThatTheTablesHave(t *testing.T) {
-	var schema any
-	if err := json.Unmarshal(Schema(), &schema); err != nil {
-		t.Fatal(err)
-	}
-	for _, pattern := range unbuilt {
-		path, word, isWord := strings.Cut(pattern, "=")
-		found := below(schema, strings.Split(path, "."))
-		built := len(found) > 0
-		if isWord {
-			built = slices.ContainsFunc(found, func(s any) bool {
-				return strings.Contains(fmt.Sprint(s), "enum:["+word) || strings.Contains(fmt.Sprint(s), " "+word+"]")
-			})
-		}
-		if built {
-			t.Errorf("%s is built; delete its line in unbuilt.go", pattern)
-		}
-	}
-	if below(schema, []string{"services", "*", "pools", "*", "servers"}) == nil {
-		t.Error("below finds nothing that there is")
-	}
-}
-
-// below lists the schemas that a path of keys leads to.
-func below(schema any, path []string) []any {
-	s, _ := schema.(object)
-	var found []any
-	if ways, ok := s["anyOf"].([]any); ok {
-		for _, one := range ways {
-			found = append(found, below(one, path)...)
-		}
-	}
-	if len(path) == 0 {
-		return append(found, schema)
-	}
-	properties, _ := s["properties"].(object)
-	if next, ok := properties[path[0]]; ok {
-		found = append(found, below(next, path[1:])...)
-	}
-	if next, ok := s["additionalProperties"].(object); ok && path[0] == "*" {
-		found = append(found, below(next, path[1:])...)
-	}
-	return found
 }

@@ -24,22 +24,21 @@ type object = map[string]any
 type place struct {
 	line, column int
 	path         string // services.node.listen[0]
-	pattern      string // services.*.listen[]: how the table in unbuilt.go names it
 }
 
-func (p place) child(key, pattern string) place {
+func (p place) child(key string) place {
 	path := key
 	if !plainKey(key) {
 		path = strconv.Quote(cut(key))
 	}
 	if p.path != "" {
-		path, pattern = p.path+"."+path, p.pattern+"."+pattern
+		path = p.path + "." + path
 	}
-	return place{p.line, p.column, path, pattern}
+	return place{p.line, p.column, path}
 }
 
 func (p place) item(i int) place {
-	return place{p.line, p.column, fmt.Sprintf("%s[%d]", p.path, i), p.pattern + "[]"}
+	return place{p.line, p.column, fmt.Sprintf("%s[%d]", p.path, i)}
 }
 
 // of is the place of n; nothing written there leaves the place of the key.
@@ -181,15 +180,13 @@ func keysOf[O any](members ...member[O]) shape[O] {
 		}
 		seen := seenKeys{}
 		for _, e := range n.entries {
-			here := at.child(e.key, e.key)
+			here := at.child(e.key)
 			here.line, here.column = e.line, e.column
 			m, known := byName[e.key]
 			switch {
 			case seen.twice(r, here, e.key):
 			case known:
 				m.read(r, here, e.value, &o)
-			case isUnbuilt(here.pattern):
-				r.refuse(here, "", "not built yet in this version of turnout; remove the key")
 			default:
 				near := ""
 				if len(r.list) < maxIssues { // beyond, they are only counted
@@ -200,7 +197,7 @@ func keysOf[O any](members ...member[O]) shape[O] {
 		}
 		for _, m := range members {
 			if _, there := seen[m.key]; m.required && !there {
-				r.refuse(at.child(m.key, m.key), "", "missing: want "+m.want)
+				r.refuse(at.child(m.key), "", "missing: want "+m.want)
 			}
 		}
 		return o, true
@@ -227,7 +224,7 @@ func namesOf[T any](what string, each shape[T]) shape[[]named[T]] {
 			var all []named[T]
 			seen := seenKeys{}
 			for _, e := range n.entries {
-				here := at.child(e.key, "*")
+				here := at.child(e.key)
 				here.line, here.column = e.line, e.column
 				if seen.twice(r, here, e.key) {
 					continue

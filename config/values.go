@@ -66,21 +66,12 @@ func oneOf[T ~string](words ...T) shape[T] {
 	if n := len(all); n > 2 {
 		want = strings.Join(all[:n-1], ", ") + " or " + all[n-1]
 	}
-	s := text(want, object{"enum": all}, func(s string) (T, string) {
+	return text(want, object{"enum": all}, func(s string) (T, string) {
 		if slices.Contains(all, s) {
 			return T(s), ""
 		}
 		return "", "want " + want
 	})
-	plain := s.read
-	s.read = func(r *reader, at place, n *node) (T, bool) {
-		if n.kind == isText && isUnbuilt(at.pattern+"="+n.text) {
-			r.refuse(at, n.text, "not built yet in this version of turnout; use "+want)
-			return "", false
-		}
-		return plain(r, at, n)
-	}
-	return s
 }
 
 const durationPattern = `^(([0-9]+(\.[0-9]*)?|\.[0-9]+)(ns|us|µs|μs|ms|s|m|h))+$`
