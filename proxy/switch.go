@@ -415,6 +415,7 @@ func (s *Switch) inForce(op *Operation, ch Change, cur *Snapshot, p *Planned, pr
 	}
 	for _, name := range p.record.Dropped {
 		s.arm(name)
+		s.keepWarm(name)
 	}
 	s.supersede(cur, p.Next)
 	for i := range p.moves {

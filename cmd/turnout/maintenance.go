@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"fmt"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -25,13 +24,10 @@ Connections that are there drain, or go on with --soft. TARGET may be "all": eve
 		Args:              c.wants(2, 2, "on or off, and TARGET"),
 		ValidArgsFunction: c.complete(onOff, targets),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			if (args[1] == "on" || args[1] == "off") && args[0] != "on" && args[0] != "off" {
-				return c.usage(cmd, "on or off comes first", commandLine([]string{"maintenance", args[1], args[0]}))
+			on, err := c.isOn(cmd, args)
+			if err != nil {
+				return err
 			}
-			if args[0] != "on" && args[0] != "off" {
-				return c.usage(cmd, fmt.Sprintf("maintenance %s: want on or off", quote(args[0])), "")
-			}
-			on := args[0] == "on"
 			if !on && (limit != 0 || soft || df.drain != 0 || df.then != "") {
 				return c.usage(cmd, "--for, --soft, --drain and --then belong to maintenance on", "")
 			}
@@ -60,4 +56,16 @@ Connections that are there drain, or go on with --soft. TARGET may be "all": eve
 	cmd.Flags().DurationVar(&limit, "for", 0, "off by itself after this `time`")
 	cmd.Flags().BoolVar(&soft, "soft", false, "connections that are there go on")
 	return cmd
+}
+
+// isOn reads the arguments "on TARGET" or "off TARGET" of a command.
+func (c *cli) isOn(cmd *cobra.Command, args []string) (bool, error) {
+	on := func(word string) bool { return word == "on" || word == "off" }
+	switch {
+	case on(args[0]):
+		return args[0] == "on", nil
+	case on(args[1]):
+		return false, c.usage(cmd, "on or off comes first", commandLine([]string{cmd.Name(), args[1], args[0]}))
+	}
+	return false, c.usage(cmd, cmd.Name()+" "+quote(args[0])+": want on or off", "")
 }

@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"fmt"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -24,13 +23,10 @@ GET and pass. Who passes a maintenance (maintenance.bypass) passes this, too. TA
 		Args:              c.wants(2, 2, "on or off, and TARGET"),
 		ValidArgsFunction: c.complete(onOff, targets),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			if (args[1] == "on" || args[1] == "off") && args[0] != "on" && args[0] != "off" {
-				return c.usage(cmd, "on or off comes first", commandLine([]string{"read-only", args[1], args[0]}))
+			on, err := c.isOn(cmd, args)
+			if err != nil {
+				return err
 			}
-			if args[0] != "on" && args[0] != "off" {
-				return c.usage(cmd, fmt.Sprintf("read-only %s: want on or off", quote(args[0])), "")
-			}
-			on := args[0] == "on"
 			if !on && limit != 0 {
 				return c.usage(cmd, "--for belongs to read-only on", "")
 			}

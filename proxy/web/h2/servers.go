@@ -197,18 +197,13 @@ func (x *exchange) Send(a, b []byte) (int, syscall.Errno) {
 	if x.finished || x.failed {
 		return 0, syscall.EPIPE
 	}
-	room := most - len(x.request)
-	if room <= 0 {
-		x.full = true
+	var n int
+	x.request, n, x.full = take(x.request, a, b)
+	if n == 0 && x.full {
 		return 0, syscall.EAGAIN
 	}
-	n := len(a) + len(b)
-	a = a[:min(len(a), room)]
-	b = b[:min(len(b), room-len(a))]
-	x.request = append(append(x.request, a...), b...)
-	x.full = len(a)+len(b) < n
 	x.changed.Broadcast()
-	return len(a) + len(b), 0
+	return n, 0
 }
 
 // Event implements web.Session.

@@ -63,21 +63,26 @@ func (p *pipe) Recv(b []byte) (int, syscall.Errno) {
 func (p *pipe) Send(a, b []byte) (int, syscall.Errno) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	room := most - len(p.out)
-	switch {
-	case p.gone:
+	if p.gone {
 		return 0, syscall.EPIPE
-	case room <= 0:
-		p.full = true
+	}
+	var n int
+	p.out, n, p.full = take(p.out, a, b)
+	if n == 0 && p.full {
 		return 0, syscall.EAGAIN
 	}
-	n := len(a) + len(b)
+	p.changed.Broadcast()
+	return n, 0
+}
+
+// take appends as much of a and b to out as it has room for, and tells how much that was, and whether there was too little room.
+func take(out, a, b []byte) (grown []byte, n int, full bool) {
+	room := max(0, most-len(out))
+	wanted := len(a) + len(b)
 	a = a[:min(len(a), room)]
 	b = b[:min(len(b), room-len(a))]
-	p.out = append(append(p.out, a...), b...)
-	p.full = len(a)+len(b) < n
-	p.changed.Broadcast()
-	return len(a) + len(b), 0
+	n = len(a) + len(b)
+	return append(append(out, a...), b...), n, n < wanted || room == 0
 }
 
 // Event implements web.Session.
