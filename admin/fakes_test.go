@@ -46,7 +46,7 @@ func (p *plane) Quiet(services []string) map[string]proxy.Tally {
 	return out
 }
 
-func (p *plane) Cut(servers []*proxy.Server, _ proxy.Cut) {
+func (p *plane) Cut(servers []*proxy.Server, _ proxy.Cuts) {
 	for _, s := range servers {
 		p.end(s, true)
 	}

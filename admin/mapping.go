@@ -160,8 +160,7 @@ func (p *picture) pool(svc *proxy.Service, pool *proxy.Pool) api.Pool {
 		}
 		out.Servers[m.Name] = p.server(m, share > 0, svc.Maintenance != nil)
 	}
-	drains, until := p.drainOf(svc.Spec.Name, pool)
-	out.DrainUntil = instant(until)
+	drains := p.drainOf(svc.Spec.Name, pool, &out)
 	gives := share > 0 && drained < len(pool.Members) && svc.Maintenance == nil && svc.Hold == nil
 	switch {
 	case gives && pool == svc.Active:
@@ -182,8 +181,8 @@ func (p *picture) pool(svc *proxy.Service, pool *proxy.Pool) api.Pool {
 	return out
 }
 
-// drainOf counts the pool's servers that a drain is going on for, and gives its latest deadline.
-func (p *picture) drainOf(service string, pool *proxy.Pool) (n int, until time.Time) {
+// drainOf counts the pool's servers that a drain is going on for, and shows its latest deadline.
+func (p *picture) drainOf(service string, pool *proxy.Pool, out *api.Pool) (n int) {
 	for i := range pool.Members {
 		for k := range p.drains {
 			d := &p.drains[k]
@@ -191,13 +190,18 @@ func (p *picture) drainOf(service string, pool *proxy.Pool) (n int, until time.T
 				continue
 			}
 			n++
-			if d.Until.After(until) {
-				until = d.Until
-			}
+			until(out, d)
 			break
 		}
 	}
-	return n, until
+	return n
+}
+
+// until shows the deadline of a drain of a pool, if it is the latest.
+func until(out *api.Pool, d *proxy.Drain) {
+	if out.DrainUntil == nil || d.Until.After(*out.DrainUntil) {
+		out.DrainUntil, out.CloseUntil = instant(d.Until), instant(d.Closing)
+	}
 }
 
 func contains(list []*proxy.Server, s *proxy.Server) bool {
@@ -266,8 +270,8 @@ func (p *picture) addRetired(services map[string]api.Service, s *proxy.Server) {
 	}
 	pool.Servers[name] = shown
 	for k := range p.drains {
-		if d := &p.drains[k]; contains(d.Servers, s) && (pool.DrainUntil == nil || d.Until.After(*pool.DrainUntil)) {
-			pool.DrainUntil = instant(d.Until)
+		if d := &p.drains[k]; contains(d.Servers, s) {
+			until(&pool, d)
 		}
 	}
 	pool.Connections += shown.Connections

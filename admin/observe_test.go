@@ -224,7 +224,7 @@ func TestReload_ConnectionsOfRemovedServersAreCountedUntilTheyEnd(t *testing.T) 
 	if value(m, "connections_total", "blue", "b2", "api") != 2 || value(m, "connections_open", "blue", "b1", "api") != 1 || value(m, "drain_remaining", "primary", "db") != 1 {
 		t.Error("the metrics lost a connection")
 	}
-	d.plane.Cut([]*proxy.Server{first, second}, proxy.CutNow)
+	d.plane.Cut([]*proxy.Server{first, second}, proxy.CutNow.All())
 	if value(d.scrape(), "cut_total", "blue", "api") != 2 {
 		t.Error("cuts on servers that are gone are not counted")
 	}

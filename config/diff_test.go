@@ -71,7 +71,7 @@ services:
     active: standby
     exclusive: true
     balance: least_connections
-    drain: {timeout: 10s, then: keep}
+    drain: {timeout: 10s, then: keep, close_over: 5s}
     hold: {timeout: 90s, max: 5}
     proxy_protocol: {accept: true, send: v1}
     timeouts: {connect: 1s, idle: 0}
@@ -130,6 +130,7 @@ func TestDiff_SaysEachChangeInPlainWords(t *testing.T) {
 		"service node: balance round_robin → least_connections",
 		"service node: drain.timeout 30s → 10s",
 		"service node: drain.then close → keep",
+		"service node: drain.close_over 0s → 5s",
 		"service node: hold.timeout 30s → 1m30s",
 		"service node: hold.max 10000 → 5",
 		"service node: proxy_protocol.accept false → true",

@@ -203,8 +203,9 @@ func oneServer(at place, n *node, address string) serverKeys {
 }
 
 type drainKeys struct {
-	timeout value[time.Duration]
-	then    value[proxy.Then]
+	timeout   value[time.Duration]
+	then      value[proxy.Then]
+	closeOver value[time.Duration]
 }
 
 var drainShape = keysOf(
@@ -212,6 +213,8 @@ var drainShape = keysOf(
 		duration(time.Millisecond).or(30*time.Second), func(d *drainKeys) *value[time.Duration] { return &d.timeout }),
 	key("then", "What becomes of those that are left.",
 		oneOf(proxy.ThenClose, proxy.ThenKeep).or(proxy.ThenClose), func(d *drainKeys) *value[proxy.Then] { return &d.then }),
+	key("close_over", "After the timeout, over how long what is left is ended, one connection after the other, so that their clients do not all come back at once; 0: all at once.",
+		duration(0).or(0), func(d *drainKeys) *value[time.Duration] { return &d.closeOver }),
 )
 
 type holdKeys struct {

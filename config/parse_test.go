@@ -165,7 +165,7 @@ func TestParse_ReadsEveryKey(t *testing.T) {
 				{Name: "[fe80::1%eth0]:6687", Address: "[fe80::1%eth0]:6687", Weight: 1},
 			}},
 		},
-		Drain:         proxy.DrainSpec{Timeout: 90 * time.Minute, Then: proxy.ThenKeep},
+		Drain:         proxy.DrainSpec{Timeout: 90 * time.Minute, Then: proxy.ThenKeep, CloseOver: time.Minute},
 		Hold:          proxy.HoldSpec{Timeout: 2500 * time.Millisecond, Max: 1},
 		ProxyProtocol: proxy.ProxyProtocolSpec{Accept: true, Send: proxy.ProxyV2},
 		Timeouts:      proxy.TimeoutSpec{Connect: 500 * time.Millisecond, RequestHeader: 10 * time.Second, RequestBody: time.Minute, Response: time.Minute},

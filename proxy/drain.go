@@ -6,14 +6,6 @@ import (
 	"time"
 )
 
-// How the end of a drain treats connections that are busy: first only idle ones are cut, then each after the
-// answer it is in, then all. Together this adds at most cutIdleFor + cutAfterFor to the deadline.
-const (
-	cutIdleFor  = 500 * time.Millisecond
-	cutAfterFor = 500 * time.Millisecond
-	cutTick     = 10 * time.Millisecond
-)
-
 // drain waits for the connections of sealed servers to end.
 type drain struct {
 	op    *Operation
@@ -183,21 +175,15 @@ func (d *drain) waitEmpty(limit time.Duration) {
 	}
 }
 
-// cutLeft ends what is left, the gentlest way first.
+// cutLeft ends what is left, the gentlest way first, spread over the time that the drain has for it.
 func (s *Switch) cutLeft(d *drain) {
-	for _, phase := range []struct {
-		how Cut
-		dur time.Duration
-	}{{CutIdle, cutIdleFor}, {CutAfterAnswer, cutAfterFor}, {CutNow, time.Second}} {
-		for end := time.Now().Add(phase.dur); time.Now().Before(end); {
-			s.mu.Lock()
-			d.cutting = true
-			s.opt.Plane.Cut(d.servers(), phase.how)
-			s.mu.Unlock()
-			if d.waitEmpty(cutTick); d.remaining() == 0 {
-				return
-			}
-		}
+	over := d.move.closeOver
+	for since := time.Duration(0); since < cutTime(over) && d.remaining() > 0; since = time.Since(d.until) {
+		s.mu.Lock()
+		d.cutting = true
+		s.opt.Plane.Cut(d.servers(), CutsAt(max(since, 0), over))
+		s.mu.Unlock()
+		d.waitEmpty(tickOf(over))
 	}
 }
 
@@ -218,7 +204,8 @@ func (s *Switch) settleCuts(next *Snapshot) {
 type Drain struct {
 	Service, Pool string
 	Servers       []*Server
-	Until         time.Time
+	Until         time.Time // its deadline
+	Closing       time.Time // when the last connection's time has come, where that is later; else zero
 	Then          Then
 	Remaining     int
 }
@@ -229,7 +216,11 @@ func (s *Switch) Drains() []Drain {
 	defer s.mu.Unlock()
 	out := make([]Drain, 0, len(s.drains))
 	for d := range s.drains {
-		out = append(out, Drain{d.move.service, d.move.from, d.servers(), d.until, d.move.then, d.remaining()})
+		v := Drain{Service: d.move.service, Pool: d.move.from, Servers: d.servers(), Until: d.until, Then: d.move.then, Remaining: d.remaining()}
+		if v.Then == ThenClose && d.move.closeOver > 0 {
+			v.Closing = d.until.Add(d.move.closeOver)
+		}
+		out = append(out, v)
 	}
 	return out
 }

@@ -61,5 +61,5 @@ func (s *Switch) Tell(kind, service, text string) { s.hub.publish(kind, service,
 func (s *Switch) Cut(srv *Server) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.opt.Plane.Cut([]*Server{srv}, CutNow)
+	s.opt.Plane.Cut([]*Server{srv}, CutNow.All())
 }

@@ -171,6 +171,7 @@ type client struct {
 	service string
 	loop    int
 	slot    int
+	number  uint32 // for its place among those that are cut
 	key     uint64
 	state   clientState
 	snap    *proxy.Snapshot // arriving: what its loop has loaded
@@ -206,6 +207,7 @@ type plane struct {
 	taken   map[string]bool
 	mu      sync.Mutex
 	clients []*client
+	came    uint32
 	is      map[string]behaviour // address → how it answers
 	rng     *rand.Rand           // steps of other loops come in between; nil: none
 	quiet   func()               // called in each quiet point that follows a store, with Switch.mu held
@@ -389,7 +391,8 @@ func (p *plane) unhold(c *client, end proxy.HoldEnd) {
 
 // arrive accepts a client on a service: its loop loads the snapshot and claims later.
 func (p *plane) arrive(name, service string, loop int) *client {
-	c := &client{name: name, service: service, loop: loop, slot: -1}
+	c := &client{name: name, service: service, loop: loop, slot: -1, number: p.came}
+	p.came++
 	snap := p.sw.Current()
 	snap.Listeners(func(slot int, _ proxy.ListenSpec, svc *proxy.Service) {
 		if svc.Spec.Name == service && c.slot < 0 {
@@ -522,23 +525,23 @@ func (p *plane) answer(c *client) {
 }
 
 // Cut implements proxy.Plane.
-func (p *plane) Cut(servers []*proxy.Server, how proxy.Cut) {
+func (p *plane) Cut(servers []*proxy.Server, cuts proxy.Cuts) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.late {
-		p.posted = append(p.posted, func() { p.cut(servers, how) })
+		p.posted = append(p.posted, func() { p.cut(servers, cuts) })
 		return
 	}
-	p.cut(servers, how)
+	p.cut(servers, cuts)
 }
 
-func (p *plane) cut(servers []*proxy.Server, how proxy.Cut) {
+func (p *plane) cut(servers []*proxy.Server, cuts proxy.Cuts) {
 	for _, c := range slices.Clone(p.clients) {
 		if c.state != started || c.stuck || !slices.Contains(servers, c.srv) {
 			continue
 		}
-		switch {
-		case how == proxy.CutNow, !c.busy:
+		switch how := cuts.Of(c.loop, c.number); {
+		case how == proxy.CutNow, how != proxy.CutNot && !c.busy:
 			p.leave(c, "cut", true)
 		case how == proxy.CutAfterAnswer:
 			c.after = true

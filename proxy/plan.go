@@ -37,6 +37,17 @@ type move struct {
 	aside    bool // a hand-over's drain before its commit: other drains of the same servers go on
 	deadline time.Duration
 	then     Then
+
+	closeOver time.Duration // how long after the deadline the ends of what is left are spread over
+}
+
+// ends says how a move's drain ends, by its service's policy and what the change says.
+func (m move) ends(policy DrainSpec, ch *Change) move {
+	m.deadline, m.then, m.closeOver = policy.Timeout, policy.Then, policy.CloseOver
+	if ch != nil {
+		m.deadline, m.then = orDuration(ch.Drain, policy.Timeout), orThen(ch.Then, policy.Then)
+	}
+	return m
 }
 
 // Plan works out a change from the snapshot in force. It is pure: it touches nothing, and refuses with
@@ -262,8 +273,7 @@ func (p *Planned) swap(cur *Snapshot, ch *Change, now time.Time) ([]*Service, *R
 		}
 		changed = append(changed, &next)
 		p.asks = append(p.asks, ask{name, dest.Name})
-		m := move{service: name, from: svc.leaving(dest), to: dest.Name, sealed: svc.sealedBy(&next), swapped: true,
-			deadline: orDuration(ch.Drain, svc.Spec.Drain.Timeout), then: orThen(ch.Then, svc.Spec.Drain.Then)}
+		m := move{service: name, from: svc.leaving(dest), to: dest.Name, sealed: svc.sealedBy(&next), swapped: true}.ends(svc.Spec.Drain, ch)
 		if exclusive {
 			m.exclusive(ch)
 		}
@@ -275,9 +285,10 @@ func (p *Planned) swap(cur *Snapshot, ch *Change, now time.Time) ([]*Service, *R
 	return changed, nil
 }
 
-// exclusive ends the old side's connections before the commit. The drain is a part of the hold: some is left for the
-// gate.
+// exclusive ends the old side's connections before the commit, and at once, for clients wait meanwhile. The drain is a
+// part of the hold: some is left for the gate.
 func (m *move) exclusive(ch *Change) {
+	m.closeOver = 0
 	if m.then = ThenClose; ch.Drain == 0 && ch.Hold > 0 {
 		m.deadline = min(m.deadline, ch.Hold*3/4)
 	}
@@ -287,6 +298,9 @@ func (m *move) exclusive(ch *Change) {
 func (m *move) ending() string {
 	if m.then == ThenKeep {
 		return "go on until they end"
+	}
+	if m.closeOver > 0 {
+		return fmt.Sprintf("drain, cut after %s, spread over %s", m.deadline, m.closeOver)
 	}
 	return fmt.Sprintf("drain, cut after %s", m.deadline)
 }
@@ -387,8 +401,7 @@ func (p *Planned) members(cur *Snapshot, ch *Change, now time.Time) ([]*Service,
 		}
 	}
 	if ch.Verb == VerbDrain {
-		p.moves = append(p.moves, move{service: svc.Spec.Name, from: pool.Name, sealed: touched,
-			deadline: orDuration(ch.Drain, svc.Spec.Drain.Timeout), then: orThen(ch.Then, svc.Spec.Drain.Then)})
+		p.moves = append(p.moves, move{service: svc.Spec.Name, from: pool.Name, sealed: touched}.ends(svc.Spec.Drain, ch))
 	}
 	p.say("%s: %s -> %s", path, p.record.From, p.record.To)
 	return []*Service{&next}, nil
@@ -480,8 +493,7 @@ func (p *Planned) maintenance(svc, next *Service, ch *Change, now time.Time) {
 		return
 	}
 	for _, pool := range svc.Pools {
-		p.moves = append(p.moves, move{service: svc.Spec.Name, from: pool.Name, sealed: pool.Servers(),
-			deadline: orDuration(ch.Drain, svc.Spec.Drain.Timeout), then: orThen(ch.Then, svc.Spec.Drain.Then)})
+		p.moves = append(p.moves, move{service: svc.Spec.Name, from: pool.Name, sealed: pool.Servers()}.ends(svc.Spec.Drain, ch))
 	}
 }
 
@@ -577,7 +589,7 @@ func (p *Planned) reload(cur *Snapshot, ch *Change) (*Planned, error) {
 // removed plans the end of servers that the file no longer has; svc is nil when the service itself is gone.
 func (p *Planned) removed(was, svc *Service) {
 	for _, pool := range was.Pools {
-		m := move{service: was.Spec.Name, from: pool.Name, deadline: was.Spec.Drain.Timeout, then: was.Spec.Drain.Then}
+		m := move{service: was.Spec.Name, from: pool.Name}.ends(was.Spec.Drain, nil)
 		var now *Pool
 		if svc != nil {
 			now = svc.Pool(pool.Name)

@@ -93,7 +93,7 @@ func (r *racer) Quiet(services []string) map[string]proxy.Tally {
 	return out
 }
 
-func (r *racer) Cut(servers []*proxy.Server, _ proxy.Cut) {
+func (r *racer) Cut(servers []*proxy.Server, _ proxy.Cuts) {
 	for _, l := range r.loops {
 		l.inbox <- func() {
 			for _, c := range slices.Clone(l.clients) {

@@ -154,8 +154,7 @@ func (p *Planned) keep(cur *Snapshot, ch *Change, now time.Time) ([]*Service, *R
 	next := *svc
 	next.place(made)
 	next.settle()
-	m := move{service: name, from: pool.Name, sealed: svc.sealedBy(&next),
-		deadline: orDuration(ch.Drain, svc.Spec.Drain.Timeout), then: orThen(ch.Then, svc.Spec.Drain.Then)}
+	m := move{service: name, from: pool.Name, sealed: svc.sealedBy(&next)}.ends(svc.Spec.Drain, ch)
 	if len(m.sealed) == 0 {
 		p.say("%s: %s alone already", name, strings.Join(made.readyNames(), ","))
 		return nil, nil
@@ -214,8 +213,7 @@ func (p *Planned) serveOnly(cur *Snapshot, svc *Service, dest *Pool, ch *Change,
 		return nil, nil
 	}
 	next.Previous, next.PreviousServers, next.Since = svc.Active.Name, nil, now
-	m := move{service: name, from: svc.Active.Name, to: dest.Name, sealed: svc.sealedBy(&next), swapped: true, dest: made,
-		deadline: orDuration(ch.Drain, svc.Spec.Drain.Timeout), then: orThen(ch.Then, svc.Spec.Drain.Then)}
+	m := move{service: name, from: svc.Active.Name, to: dest.Name, sealed: svc.sealedBy(&next), swapped: true, dest: made}.ends(svc.Spec.Drain, ch)
 	if m.names = [2]string{m.from, dest.Name + "/" + strings.Join(made.readyNames(), ",")}; same {
 		next.PreviousServers, next.Since = dest.readyNames(), svc.Since
 		m.names[0] = dest.Name + "/" + orNone(strings.Join(dest.readyNames(), ","))

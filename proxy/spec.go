@@ -124,8 +124,9 @@ type ServerSpec struct {
 
 // DrainSpec is the default policy of a drain.
 type DrainSpec struct {
-	Timeout time.Duration // default 30s
-	Then    Then          // default ThenClose
+	Timeout   time.Duration // default 30s
+	Then      Then          // default ThenClose
+	CloseOver time.Duration // over how long, after the timeout, the ends of what is left are spread; default 0
 }
 
 // HoldSpec bounds a hold.

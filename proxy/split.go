@@ -340,8 +340,7 @@ func (p *Planned) newShares(cur *Snapshot, ch *Change, svc, next *Service) *Refu
 	}
 	next.settle()
 	if sealed := svc.sealedBy(next); len(sealed) > 0 {
-		m := move{service: name, from: strings.Join(lost, ","), to: strings.Join(heirs, ","), sealed: sealed, swapped: true,
-			deadline: orDuration(ch.Drain, svc.Spec.Drain.Timeout), then: orThen(ch.Then, svc.Spec.Drain.Then)}
+		m := move{service: name, from: strings.Join(lost, ","), to: strings.Join(heirs, ","), sealed: sealed, swapped: true}.ends(svc.Spec.Drain, ch)
 		p.moves = append(p.moves, m)
 		p.say("%s: %s -> %s; %s on %s %s", name, m.from, m.to, plural(connections(sealed), "connection"), m.from, m.ending())
 	}

@@ -24,8 +24,8 @@ type Plane interface {
 	// that wait though their service is no longer held. It returns the sum of the loops' tallies of the
 	// services named.
 	Quiet(services []string) map[string]Tally
-	// Cut ends connections of the servers on every loop, as far as how allows, and returns at once.
-	Cut(servers []*Server, how Cut)
+	// Cut ends connections of the servers on every loop, as far as cuts allows, and returns at once.
+	Cut(servers []*Server, cuts Cuts)
 }
 
 // Prepared is a change that a Plane is ready for.
@@ -33,16 +33,6 @@ type Prepared interface {
 	Commit() // accept on new listeners, close those no longer used; after the snapshot was stored
 	Abort()  // close what Prepare opened
 }
-
-// Cut says which connections end.
-type Cut uint8
-
-// Ways of cutting, from the gentlest on.
-const (
-	CutIdle        Cut = iota // those on which nothing has moved for a moment and nothing is under way
-	CutAfterAnswer            // from now on, each when its server's bytes have just been carried whole
-	CutNow                    // all
-)
 
 // Journal makes changes durable; config/journal is one.
 type Journal interface {

@@ -204,7 +204,8 @@ type Pool struct {
 	State       string            `json:"state"`             // active | split (not the active one, and new work goes to it) | standby | draining | drained
 	Percent     float64           `json:"percent,omitempty"` // of new work
 	Connections int               `json:"connections"`
-	DrainUntil  *time.Time        `json:"drain_until,omitempty"`
+	DrainUntil  *time.Time        `json:"drain_until,omitempty"` // the deadline of its drain
+	CloseUntil  *time.Time        `json:"close_until,omitempty"` // with drain.close_over: until when those left then are closed
 	Servers     map[string]Server `json:"servers"`
 }
 

@@ -440,7 +440,11 @@ func draining(s api.Service) []drainOf {
 	for _, pool := range sortedKeys(s.Pools) {
 		p := s.Pools[pool]
 		if p.State == "draining" {
-			out = append(out, drainOf{pool, p.Connections, p.DrainUntil})
+			d := drainOf{pool, p.Connections, p.DrainUntil}
+			if p.CloseUntil != nil {
+				d.until = p.CloseUntil
+			}
+			out = append(out, d)
 			continue
 		}
 		for _, server := range sortedKeys(p.Servers) {

@@ -40,8 +40,8 @@ type Worker interface {
 	Release()
 	// Reload brings what the worker keeps of services in line with a snapshot of other services or listeners.
 	Reload()
-	// Cut ends connections of a server as far as how allows.
-	Cut(s *proxy.Server, how proxy.Cut)
+	// Cut ends connections of a server as far as cuts allows.
+	Cut(s *proxy.Server, cuts proxy.Cuts)
 	// Leave tells that no more clients will come: those who are asked for nothing may go.
 	Leave()
 	// Len is the number of clients, waiting and being dialled for included.
@@ -303,12 +303,12 @@ func (f *Front) Quiet(services []string) map[string]proxy.Tally {
 }
 
 // Cut implements proxy.Plane.
-func (f *Front) Cut(servers []*proxy.Server, how proxy.Cut) {
+func (f *Front) Cut(servers []*proxy.Server, cuts proxy.Cuts) {
 	for _, e := range f.doors {
 		e.loop.Post(func() {
 			for _, s := range servers {
 				for _, w := range e.workers {
-					w.Cut(s, how)
+					w.Cut(s, cuts)
 				}
 			}
 		})

@@ -198,8 +198,8 @@ func (w *worker) quiet(c *conn, idle int64) bool {
 // idleCut is for how long nothing has moved on a connection that counts as idle.
 const idleCut = int64(20 * time.Millisecond)
 
-// Cut ends connections of a server as far as how allows; see proxy.Cut.
-func (w *worker) Cut(srv *proxy.Server, how proxy.Cut) {
+// Cut ends connections of a server as far as cuts allows; see proxy.Cut.
+func (w *worker) Cut(srv *proxy.Server, cuts proxy.Cuts) {
 	ti, ok := w.targetOf[srv]
 	if !ok {
 		return
@@ -207,7 +207,8 @@ func (w *worker) Cut(srv *proxy.Server, how proxy.Cut) {
 	for slot := w.targets[ti].conns; slot != none; {
 		c := w.conns.Get(slot)
 		next := c.next
-		switch {
+		switch how := cuts.Of(w.loop.ID(), slot); {
+		case how == proxy.CutNot:
 		case c.state == resetting:
 			if how == proxy.CutNow {
 				_ = loop.SetLinger0(int(c.fd[server]))
@@ -220,5 +221,5 @@ func (w *worker) Cut(srv *proxy.Server, how proxy.Cut) {
 		}
 		slot = next
 	}
-	w.targets[ti].afterAnswer = how == proxy.CutAfterAnswer
+	w.targets[ti].cuts = cuts
 }

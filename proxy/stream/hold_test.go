@@ -503,7 +503,7 @@ func TestDrain_ASwapBackDuringItsLastPhaseCutsNothingMore(t *testing.T) {
 	readLine(t, busy)
 	thaw := d.plane.Freeze()
 	fmt.Fprintln(busy, "asked before") // it is busy when the cut comes
-	d.plane.Cut(srv, proxy.CutAfterAnswer)
+	d.plane.Cut(srv, proxy.CutAfterAnswer.All())
 	swapped := make(chan bool)
 	go func() {
 		defer close(swapped)

@@ -208,7 +208,7 @@ func (w *worker) ended(slot uint32, c *conn, s int) bool {
 
 // rested is the moment at which everything that side s has said so far is carried.
 func (w *worker) rested(slot uint32, c *conn, s int) bool {
-	if s == server && w.targets[c.target].afterAnswer && w.quiet(c, 0) {
+	if s == server && w.targets[c.target].cuts.Of(w.loop.ID(), slot) >= proxy.CutAfterAnswer && w.quiet(c, 0) {
 		w.leave(slot, c)
 		return false
 	}

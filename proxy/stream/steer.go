@@ -294,7 +294,7 @@ func (w *worker) unstarve(slot uint32, c *conn) {
 func (w *worker) TakeBack() {
 	snap := w.sw.Current()
 	for i := range w.targets {
-		w.targets[i].afterAnswer = false
+		w.targets[i].cuts = proxy.Cuts{}
 	}
 	for slot := w.dials; slot != none; {
 		c := w.conns.Get(slot)

@@ -13,10 +13,10 @@ type target struct {
 	dials  int32  // conns that dial it, or whose client is yet to be reset
 	count  int32  // conns in the list
 
-	// afterAnswer: its connections end each when the server's bytes have just been carried whole
+	// cuts: which of its connections end when the server's bytes have just been carried whole
 	// (proxy.CutAfterAnswer). The quiet point clears it, since a change may have ended the drain; a drain
 	// that goes on sets it again.
-	afterAnswer bool
+	cuts proxy.Cuts
 }
 
 // target finds or makes the loop's target of a server.

@@ -207,7 +207,7 @@ func (w *worker) close(slot uint32, c *client, reset bool) {
 
 // Cut implements front.Worker. A request is never at rest, and ends with its answer by itself: so nothing is cut before
 // proxy.CutNow. Who has not seen the head of an answer by then is told, the others are reset. Tunnels see cutTunnel.
-func (w *worker) Cut(s *proxy.Server, how proxy.Cut) {
+func (w *worker) Cut(s *proxy.Server, cuts proxy.Cuts) {
 	ti, ok := w.targetOf[s]
 	if !ok {
 		return
@@ -217,22 +217,24 @@ func (w *worker) Cut(s *proxy.Server, how proxy.Cut) {
 		next := u.next
 		slot := u.client
 		c := w.clients.Get(slot)
-		if c.state == tunneling {
+		switch how := cuts.Of(w.loop.ID(), slot); {
+		case how == proxy.CutNot:
+		case c.state == tunneling:
 			w.cutTunnel(slot, c, u, how)
-			us = next
-			continue
-		}
-		if how != proxy.CutNow {
-			us = next
-			continue
-		}
-		w.detachAs(slot, c, true, true)
-		if c.status != 0 {
-			w.logEnd(slot, c, endCut)
-			w.close(slot, c, true)
-		} else {
-			w.answer(slot, c, answerCut)
+		case how == proxy.CutNow:
+			w.cutRequest(slot, c)
 		}
 		us = next
 	}
+}
+
+// cutRequest ends a request under way.
+func (w *worker) cutRequest(slot uint32, c *client) {
+	w.detachAs(slot, c, true, true)
+	if c.status != 0 {
+		w.logEnd(slot, c, endCut)
+		w.close(slot, c, true)
+		return
+	}
+	w.answer(slot, c, answerCut)
 }

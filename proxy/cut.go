@@ -1,0 +1,70 @@
+package proxy
+
+import "time"
+
+// Cut says how a connection is ended.
+type Cut uint8
+
+// Ways of cutting, from none at all over the gentlest on.
+const (
+	CutNot         Cut = iota
+	CutIdle            // when nothing has moved on it for a moment and nothing is under way
+	CutAfterAnswer     // also when its server's bytes have just been carried whole
+	CutNow             // whatever it is doing
+)
+
+// Cuts says how each connection of a server is ended. Each has a place among all, by its number; those whose place is
+// below a bound are ended as the bound says. The zero Cuts ends none.
+type Cuts struct {
+	below [CutNow]uint64 // of CutIdle, CutAfterAnswer, CutNow; whole: all. Invariant: each is at least as high as the next
+}
+
+const whole = 1 << 32 // of places
+
+// All ends all connections alike.
+func (how Cut) All() Cuts {
+	var c Cuts
+	for i := range how {
+		c.below[i] = whole
+	}
+	return c
+}
+
+// Of is how the connection with that number on that loop is ended. Numbers that follow each other have places far
+// apart, evenly over all, since a golden section lies between them.
+func (c Cuts) Of(loop int, number uint32) Cut {
+	place, how := uint64(number*0x9e3779b1+uint32(loop)*0x85ebca6b), CutNot
+	for how < CutNow && place < c.below[how] {
+		how++
+	}
+	return how
+}
+
+// How a connection's end goes on: for so long it is cut only if it is idle, then after the answer it is in, then in any
+// case. Together this adds at most cutIdleFor + cutAfterFor to the time that is its own.
+const (
+	cutIdleFor  = 500 * time.Millisecond
+	cutAfterFor = 500 * time.Millisecond
+	cutNowFor   = time.Second // what is cut has ended by then, or never will
+	cutTick     = 10 * time.Millisecond
+)
+
+// cutTime is how long it takes to end all connections whose time comes evenly spread over a time.
+func cutTime(over time.Duration) time.Duration { return over + cutIdleFor + cutAfterFor + cutNowFor }
+
+// CutsAt says how to end connections whose time comes evenly spread over a time, so long after its begin.
+func CutsAt(since, over time.Duration) Cuts {
+	var c Cuts
+	for i, later := range [...]time.Duration{0, cutIdleFor, cutIdleFor + cutAfterFor} {
+		switch since := since - later; {
+		case since >= over:
+			c.below[i] = whole
+		case since > 0:
+			c.below[i] = uint64(float64(since) / float64(over) * whole)
+		}
+	}
+	return c
+}
+
+// tickOf is how often connections are looked at whose time comes evenly spread over a time.
+func tickOf(over time.Duration) time.Duration { return min(max(over/1000, cutTick), 10*cutTick) }
