@@ -156,9 +156,14 @@ var tlsShape = either("true or false, or a map of keys (server_name, ca, cert, k
 	isBool, converted(yesNo(), func(_ place, _ *node, on bool) tlsKeys { return tlsKeys{on: on} }),
 	isMap, converted(tlsMap, func(_ place, _ *node, t tlsKeys) tlsKeys { t.on = true; return t }))
 
-func (t *tlsKeys) options() *health.TLS {
-	if !t.on {
+// tlsOptions are nil unless the check says something.
+func tlsOptions(k value[tlsKeys]) *health.TLS {
+	t := &k.v
+	switch {
+	case !k.written:
 		return nil
+	case !t.on:
+		return &health.TLS{Off: true}
 	}
 	return &health.TLS{ServerName: t.serverName.v, CAFile: t.ca.v, CertFile: t.cert.v, KeyFile: t.key.v, Insecure: t.insecure.v}
 }
@@ -166,6 +171,8 @@ func (t *tlsKeys) options() *health.TLS {
 func plainText() shape[string] {
 	return text("text", object{"minLength": 1}, func(s string) (string, string) { return s, "" })
 }
+
+const aboutTLS = "Speak TLS. Default: as server_tls of the service says, when the server itself is asked; else not."
 
 const aboutAddress = "Whom to ask. Default: the server itself."
 
@@ -180,7 +187,7 @@ var tcpShape = keysOf(
 	key("address", aboutAddress, addressShape, func(t *tcpKeys) *value[string] { return &t.address }),
 	key("send", "What to say first.", secretText(wantSecret), func(t *tcpKeys) *value[secret] { return &t.send }),
 	key("receive", "What the answer must contain.", plainText(), func(t *tcpKeys) *value[string] { return &t.receive }),
-	key("tls", "Speak TLS.", tlsShape, func(t *tcpKeys) *value[tlsKeys] { return &t.tls }),
+	key("tls", aboutTLS, tlsShape, func(t *tcpKeys) *value[tlsKeys] { return &t.tls }),
 )
 
 type httpKeys struct {
@@ -200,7 +207,7 @@ var httpShape = keysOf(
 	key("host", "The Host header. Default: the address.", plainText(), func(h *httpKeys) *value[string] { return &h.host }),
 	key("headers", "Header fields.", namesOf("header field", secretText(wantSecret)), func(h *httpKeys) *value[[]named[secret]] { return &h.headers }),
 	key("body", "What is sent, such as a JSON-RPC call.", secretText(wantSecret), func(h *httpKeys) *value[secret] { return &h.body }),
-	key("tls", "Speak TLS.", tlsShape, func(h *httpKeys) *value[tlsKeys] { return &h.tls }),
+	key("tls", aboutTLS, tlsShape, func(h *httpKeys) *value[tlsKeys] { return &h.tls }),
 )
 
 type redisKeys struct {
@@ -215,7 +222,7 @@ var redisShape = keysOf(
 	key("username", "Of an ACL user.", secretText(wantSecret), func(k *redisKeys) *value[secret] { return &k.username }),
 	key("password", "Write it as ${NAME} or file:PATH.", secretText(wantSecret), func(k *redisKeys) *value[secret] { return &k.password }),
 	key("role", "The role it must have.", oneOf("master", "replica"), func(k *redisKeys) *value[string] { return &k.role }),
-	key("tls", "Speak TLS.", tlsShape, func(k *redisKeys) *value[tlsKeys] { return &k.tls }),
+	key("tls", aboutTLS, tlsShape, func(k *redisKeys) *value[tlsKeys] { return &k.tls }),
 )
 
 type postgresKeys struct {
@@ -253,7 +260,7 @@ type grpcKeys struct {
 var grpcShape = keysOf(
 	key("address", aboutAddress, addressShape, func(g *grpcKeys) *value[string] { return &g.address }),
 	key("service", "Whose health. Default: the server's as a whole.", plainText(), func(g *grpcKeys) *value[string] { return &g.service }),
-	key("tls", "Speak TLS.", tlsShape, func(g *grpcKeys) *value[tlsKeys] { return &g.tls }),
+	key("tls", aboutTLS, tlsShape, func(g *grpcKeys) *value[tlsKeys] { return &g.tls }),
 )
 
 type healthKeys struct {
@@ -343,16 +350,16 @@ func (c *checker) checkSpec(k *named[checkKeys]) (health.Spec, bool) {
 		return x.v.text
 	}
 	if t := &v.tcp.v; use(v.tcp.written, v.tcp.bad, t.address) {
-		s.TCP = &health.TCP{Send: hide(t.send), Receive: t.receive.v, TLS: t.tls.v.options()}
+		s.TCP = &health.TCP{Send: hide(t.send), Receive: t.receive.v, TLS: tlsOptions(t.tls)}
 	}
 	if h := &v.http.v; use(v.http.written, v.http.bad, h.address) {
-		s.HTTP = &health.HTTP{Method: h.method.v, Path: h.path.v, Host: h.host.v, Body: hide(h.body), TLS: h.tls.v.options(), Headers: map[string]string{}}
+		s.HTTP = &health.HTTP{Method: h.method.v, Path: h.path.v, Host: h.host.v, Body: hide(h.body), TLS: tlsOptions(h.tls), Headers: map[string]string{}}
 		for _, field := range h.headers.v {
 			s.HTTP.Headers[field.name] = hide(field.value)
 		}
 	}
 	if r := &v.redis.v; use(v.redis.written, v.redis.bad, r.address) {
-		s.Redis = &health.Redis{Username: hide(r.username), Password: hide(r.password), Role: r.role.v, TLS: r.tls.v.options()}
+		s.Redis = &health.Redis{Username: hide(r.username), Password: hide(r.password), Role: r.role.v, TLS: tlsOptions(r.tls)}
 	}
 	if p := &v.postgres.v; use(v.postgres.written, v.postgres.bad, p.address) {
 		ok = ok && p.dsn.written
@@ -365,7 +372,7 @@ func (c *checker) checkSpec(k *named[checkKeys]) (health.Spec, bool) {
 		}
 	}
 	if g := &v.grpc.v; use(v.grpc.written, v.grpc.bad, g.address) {
-		s.GRPC = &health.GRPC{Service: g.service.v, TLS: g.tls.v.options()}
+		s.GRPC = &health.GRPC{Service: g.service.v, TLS: tlsOptions(g.tls)}
 	}
 	return s, ok
 }

@@ -111,10 +111,11 @@ const (
 // askPlainly gives a check to the asker, if that can ask it. It must be called with m.mu held.
 func (m *Monitor) askPlainly(ctx context.Context, w *watch) bool {
 	p, isSimple := w.check.probe.(simple)
-	if !isSimple || p.secure() != nil || w.check.spec.Reference != nil {
+	target := w.check.whom(w.of.plan.Target)
+	if !isSimple || target.TLS != nil || w.check.spec.Reference != nil {
 		return false
 	}
-	t := &turn{ctx: ctx, w: w, p: p, plan: w.of.plan, target: w.check.whom(w.of.plan.Target), fd: -1, place: -1}
+	t := &turn{ctx: ctx, w: w, p: p, plan: w.of.plan, target: target, fd: -1, place: -1}
 	network, address := split(t.target.Address)
 	if network == "unix" {
 		var err error

@@ -21,7 +21,7 @@ func watchOne(t *testing.T, c *Check, address string, p Plan, look func(Report) 
 	t.Helper()
 	m := NewMonitor(nil)
 	defer m.Close()
-	p.Target, p.Checks = Target{"s1", address}, []*Check{c}
+	p.Target, p.Checks = Target{Name: "s1", Address: address}, []*Check{c}
 	m.Put("a", p)
 	waitFor(t, func() bool { r, _ := m.Get("a"); return look(r) })
 }
@@ -112,7 +112,7 @@ func TestMonitor_SaysOfAnyServerWhatASingleRunSays(t *testing.T) {
 				c.spec.Timeout = 30 * time.Second
 			}
 			check := must(t, c.spec)
-			want := check.Run(t.Context(), Target{"s1", c.address})
+			want := check.Run(t.Context(), Target{Name: "s1", Address: c.address})
 			watchOne(t, check, c.address, Plan{Interval: time.Hour, Fast: time.Millisecond}, func(r Report) bool {
 				if len(r.Checks[0].Last) == 0 {
 					return false
@@ -190,7 +190,7 @@ func TestMonitor_AThousandPlainChecksAreOneThreadsWorkAndLeaveNothing(t *testing
 		if i < 100 {
 			check = silent
 		}
-		m.Put(fmt.Sprint(i), Plan{Target: Target{"s", l.Addr().String()}, Checks: []*Check{check}, Rise: 1, Interval: time.Hour, Fast: 100 * time.Millisecond, Timeout: time.Minute})
+		m.Put(fmt.Sprint(i), Plan{Target: Target{Name: "s", Address: l.Addr().String()}, Checks: []*Check{check}, Rise: 1, Interval: time.Hour, Fast: 100 * time.Millisecond, Timeout: time.Minute})
 	}
 	waitFor(t, func() bool {
 		ready := 0
@@ -222,7 +222,7 @@ func TestMonitor_AsksAtOnceWhenAsked(t *testing.T) {
 	defer s.Close()
 	m := NewMonitor(nil)
 	defer m.Close()
-	m.Put("a", Plan{Target: Target{"s", s.Listener.Addr().String()}, Checks: []*Check{must(t, Spec{HTTP: &HTTP{}})}, Interval: time.Hour, Fast: time.Millisecond, Timeout: time.Minute, Rise: 1, Fall: 1})
+	m.Put("a", Plan{Target: Target{Name: "s", Address: s.Listener.Addr().String()}, Checks: []*Check{must(t, Spec{HTTP: &HTTP{}})}, Interval: time.Hour, Fast: time.Millisecond, Timeout: time.Minute, Rise: 1, Fall: 1})
 	waitFor(t, func() bool { r, _ := m.Get("a"); return r.State == Waiting })
 	up.Store(true)
 	m.Ask("a")

@@ -64,7 +64,7 @@ func BenchmarkMonitor_1000Targets(b *testing.B) {
 			defer m.Close()
 			check := must(b, spec)
 			for i := range 1000 {
-				m.Put(fmt.Sprint(i), Plan{Target: Target{"s", address}, Checks: []*Check{check}})
+				m.Put(fmt.Sprint(i), Plan{Target: Target{Name: "s", Address: address}, Checks: []*Check{check}})
 			}
 			time.Sleep(2 * time.Second) // all have risen
 			for b.Loop() {

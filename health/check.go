@@ -2,6 +2,7 @@ package health
 
 import (
 	"context"
+	"crypto/tls"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -21,6 +22,8 @@ type Check struct {
 	spec   Spec
 	name   string // of the kind
 	probe  prober
+	tls    *tls.Config // of its own; nil: it has none
+	plain  bool        // it speaks without TLS, however the target is spoken to
 	vars   any
 	expect *expression
 	value  *expression
@@ -35,6 +38,9 @@ type Check struct {
 type Target struct {
 	Name    string
 	Address string // host:port or unix:/path
+	// TLS is how its own address is spoken to, asked at each run, for certificates change; nil: without. A check that
+	// says something of TLS itself, or has an address of its own, does not go by it.
+	TLS func() *tls.Config
 }
 
 // Answer is what came of one run.
@@ -92,10 +98,16 @@ func (c *Check) Run(ctx context.Context, t Target) Answer {
 	return a
 }
 
-// whom is who is asked for a target: itself, unless the check has an address of its own.
+// whom is who is asked for a target, and how: itself, unless the check has an address of its own.
 func (c *Check) whom(t Target) Target {
 	if c.spec.Address != "" {
-		t.Address = c.spec.Address
+		t.Address, t.TLS = c.spec.Address, nil
+	}
+	switch {
+	case c.plain:
+		t.TLS = nil
+	case c.tls != nil:
+		t.TLS = func() *tls.Config { return c.tls }
 	}
 	return t
 }

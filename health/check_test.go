@@ -33,7 +33,7 @@ func run(t testing.TB, s Spec, address string) Answer {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
 	defer cancel()
-	return must(t, s).Run(ctx, Target{"s1", address})
+	return must(t, s).Run(ctx, Target{Name: "s1", Address: address})
 }
 
 func wantReason(t testing.TB, a Answer, want string) {
@@ -223,7 +223,7 @@ func TestChecks_BadServersGiveAClearStateAndLeaveNothing(t *testing.T) {
 		}
 		gone, cancel := context.WithCancel(t.Context())
 		cancel()
-		wantReason(t, must(t, Spec{TCP: &TCP{}}).Run(gone, Target{"", silent}), "given up")
+		wantReason(t, must(t, Spec{TCP: &TCP{}}).Run(gone, Target{Address: silent}), "given up")
 		for range 100 {
 			run(t, Spec{HTTP: &HTTP{}, Timeout: 5 * time.Millisecond}, silent)
 		}

@@ -63,7 +63,7 @@ func (p *execProbe) result(r result, end *os.ProcessState, t Target) result {
 	}
 	body, ok := parseJSON([]byte(r.text))
 	r.badJSON = !ok
-	r.vars = execVars{Exit: code, Output: r.text, Body: body, Server: server(t)}
+	r.vars = execVars{Exit: code, Output: r.text, Body: body, Server: about(t)}
 	r.good, r.why = code == 0, r.status
 	lines := strings.Split(strings.TrimSpace(r.text), "\n")
 	r.why = joined(r.status, lines[len(lines)-1])

@@ -21,6 +21,8 @@ type server struct {
 	Address string `expr:"address"`
 }
 
+func about(t Target) server { return server{Name: t.Name, Address: t.Address} }
+
 // The variables of each kind; an expression that names another one is refused when it is compiled.
 type (
 	tcpVars struct {

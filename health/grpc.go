@@ -3,41 +3,35 @@ package health
 import (
 	"bytes"
 	"context"
-	"crypto/tls"
 	"encoding/binary"
 	"errors"
 	"fmt"
 	"io"
-	"net"
 	"net/http"
+
+	"golang.org/x/net/http2"
 )
 
-// grpcProbe speaks the one call of grpc.health.v1 over net/http's HTTP/2: a request of one text field, an answer
+// grpcProbe speaks the one call of grpc.health.v1 over x/net's HTTP/2: a request of one text field, an answer
 // of one number. The gRPC library for that would weigh more than the rest of this room.
 type grpcProbe struct {
 	frame []byte
-	tls   *tls.Config
 }
 
-func newGRPC(o *GRPC, _ *Check) (prober, error) {
+func newGRPC(o *GRPC, c *Check) (prober, error) {
 	message := append([]byte{1<<3 | 2}, binary.AppendUvarint(nil, uint64(len(o.Service)))...)
 	message = append(message, o.Service...)
 	if o.Service == "" {
 		message = nil
 	}
 	p := &grpcProbe{frame: append(binary.BigEndian.AppendUint32([]byte{0}, uint32(len(message))), message...)} //nolint:gosec // short
-	var err error
-	p.tls, err = o.TLS.config("grpc")
-	if p.tls != nil {
-		p.tls.NextProtos = []string{"h2"}
-	}
-	return p, err
+	return p, c.speaks(o.TLS, "grpc")
 }
 
 var serving = map[uint64]string{0: "UNKNOWN", 1: "SERVING", 2: "NOT_SERVING", 3: "SERVICE_UNKNOWN"}
 
 func (p *grpcProbe) ask(ctx context.Context, t Target) (result, error) {
-	c, err := dial(ctx, t.Address, nil)
+	c, err := dial(ctx, t, http2.NextProtoTLS)
 	if err != nil {
 		return result{}, err
 	}
@@ -54,31 +48,31 @@ func (p *grpcProbe) ask(ctx context.Context, t Target) (result, error) {
 	if !known {
 		word = fmt.Sprint(code)
 	}
-	return result{status: word, good: code == 1, why: word, vars: grpcVars{Status: word, Server: server(t)}}, nil
+	return result{status: word, good: code == 1, why: word, vars: grpcVars{Status: word, Server: about(t)}}, nil
 }
 
 func (p *grpcProbe) call(ctx context.Context, c *line, t Target) ([]byte, error) {
 	_, host := split(t.Address)
-	h := &http.Transport{Protocols: new(http.Protocols), DisableCompression: true, MaxResponseHeaderBytes: 64 << 10}
-	h.DialContext = func(context.Context, string, string) (net.Conn, error) { return c, nil }
-	scheme := "http"
-	if p.tls == nil {
-		h.Protocols.SetUnencryptedHTTP2(true)
-	} else {
-		scheme = "https"
-		h.Protocols.SetHTTP2(true)
-		h.TLSClientConfig = named(p.tls, host)
-	}
 	if host[0] == '/' {
 		host = "localhost"
 	}
-	defer h.CloseIdleConnections()
+	scheme := "http"
+	if t.TLS != nil {
+		scheme = "https"
+	}
+	cc, err := (&http2.Transport{DisableCompression: true, MaxHeaderListSize: 64 << 10, AllowHTTP: true}).NewClientConn(c)
+	if err != nil {
+		return nil, readWords(err)
+	}
 	q, err := http.NewRequestWithContext(ctx, http.MethodPost, scheme+"://"+host+"/grpc.health.v1.Health/Check", bytes.NewReader(p.frame))
 	if err != nil {
 		return nil, fmt.Errorf("address %q: want host:port", t.Address)
 	}
 	q.Header = http.Header{"Content-Type": {"application/grpc"}, "Te": {"trailers"}, "User-Agent": {"turnout"}}
-	a, err := h.RoundTrip(q)
+	a, err := cc.RoundTrip(q)
+	if refused := alert(err); refused != nil {
+		return nil, refused
+	}
 	if err != nil {
 		return nil, errors.New("the server does not speak gRPC")
 	}

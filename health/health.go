@@ -25,6 +25,20 @@ func Dial(ctx context.Context, address string) error {
 	return nil
 }
 
+// Meet is Dial, and where the target is spoken to in TLS the handshake too: it tells whether a connection to it would be
+// of use. In TLS the error begins with "tls: ".
+func Meet(ctx context.Context, t Target) error {
+	if t.TLS == nil {
+		return Dial(ctx, t.Address)
+	}
+	c, err := dial(ctx, t)
+	if err != nil {
+		return err
+	}
+	defer c.Close() //nolint:errcheck // the answer was that it is there
+	return c.accepted()
+}
+
 // words is an error that says for people what it wraps for programs.
 type words struct {
 	text string

@@ -4,7 +4,6 @@ import (
 	"bufio"
 	"bytes"
 	"context"
-	"crypto/tls"
 	"encoding/base64"
 	"errors"
 	"fmt"
@@ -22,7 +21,6 @@ type httpProbe struct {
 	HTTP
 	url    *url.URL
 	header http.Header
-	tls    *tls.Config
 	uses   func() uses
 }
 
@@ -62,8 +60,7 @@ func newHTTP(o *HTTP, c *Check) (prober, error) {
 	if p.header.Get("Content-Type") == "" && strings.ContainsAny(p.Body[:min(1, len(p.Body))], "{[") {
 		p.header.Set("Content-Type", "application/json")
 	}
-	p.tls, err = o.TLS.config("http")
-	return p, err
+	return p, c.speaks(o.TLS, "http")
 }
 
 func secretHeader(name string) bool {
@@ -95,8 +92,7 @@ var readers = sync.Pool{New: func() any { return bufio.NewReaderSize(nil, 4<<10)
 
 func (p *httpProbe) ask(ctx context.Context, t Target) (result, error) { return askPlainly(ctx, p, t) }
 
-func (p *httpProbe) secure() *tls.Config { return p.tls }
-func (p *httpProbe) listens() bool       { return true }
+func (p *httpProbe) listens() bool { return true }
 
 // repeats: what may be sent again when a kept connection turns out to be closed (RFC 9110 9.2.1).
 func (p *httpProbe) repeats() bool {
@@ -167,7 +163,7 @@ func (p *httpProbe) result(a *http.Response, t Target) (result, error) {
 	if err != nil {
 		return r, fmt.Errorf("%s: %w", r.status, bodyWords(err))
 	}
-	v := httpVars{Status: a.StatusCode, Text: r.text, Server: server(t)}
+	v := httpVars{Status: a.StatusCode, Text: r.text, Server: about(t)}
 	if p.uses()&usesHeaders != 0 {
 		v.Headers = flat(a.Header)
 	}

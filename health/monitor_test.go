@@ -175,7 +175,7 @@ func TestMonitor_AReloadKeepsWhatStays(t *testing.T) {
 		m := NewMonitor(h.tell)
 		defer m.Close()
 		plan := func(address string) Plan {
-			return Plan{Target: Target{"s", address}, Checks: []*Check{f.check("up", Spec{})}}
+			return Plan{Target: Target{Name: "s", Address: address}, Checks: []*Check{f.check("up", Spec{})}}
 		}
 		m.Set(map[string]Plan{"a": plan("1"), "b": plan("1"), "c": plan("1")})
 		time.Sleep(5 * time.Second)

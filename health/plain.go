@@ -2,7 +2,6 @@ package health
 
 import (
 	"context"
-	"crypto/tls"
 	"errors"
 	"io"
 )
@@ -11,7 +10,6 @@ import (
 // time (asker): read is then called with what has come so far, and again with more.
 type simple interface {
 	prober
-	secure() *tls.Config                             // nil: no TLS
 	question(t Target, again bool) []byte            // again: another one will follow on the same connection
 	listens() bool                                   // something must be answered
 	repeats() bool                                   // it may be said again, and on a connection that was used before
@@ -20,7 +18,7 @@ type simple interface {
 
 // askPlainly asks on a connection of its own.
 func askPlainly(ctx context.Context, p simple, t Target) (result, error) {
-	c, err := dial(ctx, t.Address, p.secure())
+	c, err := dial(ctx, t)
 	if err != nil {
 		return result{}, err
 	}
@@ -31,6 +29,9 @@ func askPlainly(ctx context.Context, p simple, t Target) (result, error) {
 		}
 	}
 	if !p.listens() {
+		if err := c.accepted(); err != nil {
+			return result{}, err
+		}
 		return p.read(nil, t)
 	}
 	return p.read(c, t)

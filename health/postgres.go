@@ -139,7 +139,7 @@ func (p *postgresProbe) query(ctx context.Context, conn *pgx.Conn, t Target) (re
 	if err != nil {
 		return result{}, err
 	}
-	v := postgresVars{Server: server(t)}
+	v := postgresVars{Server: about(t)}
 	for ; rows.Next(); v.Rows++ {
 		if v.Rows > 0 {
 			continue
@@ -250,7 +250,7 @@ func (l *lines) dial(_ context.Context, network, address string) (net.Conn, erro
 	case network == "unix":
 		address = "unix:" + address
 	}
-	c, err := dial(l.ctx, address, nil)
+	c, err := dial(l.ctx, Target{Address: address}) // TLS is the DSN's affair, for PostgreSQL begins it in its own words
 	if err != nil {
 		return nil, &dialError{err}
 	}

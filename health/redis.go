@@ -3,7 +3,6 @@ package health
 import (
 	"bufio"
 	"context"
-	"crypto/tls"
 	"errors"
 	"fmt"
 	"strconv"
@@ -14,7 +13,6 @@ import (
 // lengths would allocate what a lying server announces.
 type redisProbe struct {
 	Redis
-	tls  *tls.Config
 	uses func() uses
 }
 
@@ -29,13 +27,11 @@ func newRedis(o *Redis, c *Check) (prober, error) {
 	if o.Username != "" && o.Password == "" {
 		return p, &SpecError{Key: "redis.password", Text: "a username without a password"}
 	}
-	var err error
-	p.tls, err = o.TLS.config("redis")
-	return p, err
+	return p, c.speaks(o.TLS, "redis")
 }
 
 func (p *redisProbe) ask(ctx context.Context, t Target) (result, error) {
-	c, err := dial(ctx, t.Address, p.tls)
+	c, err := dial(ctx, t)
 	if err != nil {
 		return result{}, err
 	}
@@ -71,13 +67,13 @@ func (p *redisProbe) ask(ctx context.Context, t Target) (result, error) {
 
 func (p *redisProbe) result(last any, t Target) (result, error) {
 	if last == "PONG" {
-		return result{status: "PONG", good: true, vars: redisVars{Server: server(t)}}, nil
+		return result{status: "PONG", good: true, vars: redisVars{Server: about(t)}}, nil
 	}
 	v := roleOf(last)
 	if v.Role == "" {
 		return result{}, errors.New("ROLE: the answer names no role")
 	}
-	v.Server = server(t)
+	v.Server = about(t)
 	r := result{status: v.Role, vars: v, good: p.Role == "" || p.Role == v.Role}
 	if !r.good {
 		r.why = fmt.Sprintf("role is %s, want %s", v.Role, p.Role)

@@ -1,9 +1,12 @@
 package health
 
 import (
+	"bytes"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"reflect"
+	"slices"
 	"strings"
 	"time"
 )
@@ -81,8 +84,9 @@ type GRPC struct {
 	TLS     *TLS
 }
 
-// TLS says how to speak TLS to the server; nil is plain text.
+// TLS says how to speak TLS to the server; nil is as Target.TLS says.
 type TLS struct {
+	Off               bool   // plain text, whatever Target.TLS says
 	ServerName        string // default the host of the address
 	CAFile            string // default the system's
 	CertFile, KeyFile string
@@ -237,7 +241,8 @@ func copied[T any](p *T) *T {
 	return &v
 }
 
-// Same tells whether both checks ask and judge the same, so that what one has seen holds for the other.
+// Same tells whether both checks ask and judge the same, so that what one has seen holds for the other. A check whose files
+// have other contents now is another one.
 func (c *Check) Same(d *Check) bool {
 	if c == d || c.probe == nil {
 		return c == d
@@ -247,7 +252,17 @@ func (c *Check) Same(d *Check) bool {
 	if (c.spec.Reference == nil) != (d.spec.Reference == nil) || c.spec.Reference != nil && !c.spec.Reference.Same(d.spec.Reference) {
 		return false
 	}
-	return reflect.DeepEqual(one, other)
+	return reflect.DeepEqual(one, other) && sameTLS(c.tls, d.tls)
+}
+
+// sameTLS compares what the files of two equal specs gave.
+func sameTLS(a, b *tls.Config) bool {
+	if a == nil || b == nil {
+		return a == b
+	}
+	return a.RootCAs.Equal(b.RootCAs) && slices.EqualFunc(a.Certificates, b.Certificates, func(x, y tls.Certificate) bool {
+		return slices.EqualFunc(x.Certificate, y.Certificate, bytes.Equal)
+	})
 }
 
 // hider knows what no answer may show.

@@ -2,7 +2,6 @@ package health
 
 import (
 	"context"
-	"crypto/tls"
 	"errors"
 	"fmt"
 	"io"
@@ -11,26 +10,23 @@ import (
 
 type tcpProbe struct {
 	TCP
-	tls    *tls.Config
 	listen bool // something must be answered
 	parse  bool
 }
 
 func newTCP(o *TCP, c *Check) (prober, error) {
-	t, err := o.TLS.config("tcp")
 	speaks := strings.Contains(c.spec.Expect+c.spec.Value, "text") || strings.Contains(c.spec.Expect+c.spec.Value, "body")
-	return &tcpProbe{TCP: *o, tls: t, listen: o.Send != "" || o.Receive != "" || speaks, parse: speaks}, err
+	return &tcpProbe{TCP: *o, listen: o.Send != "" || o.Receive != "" || speaks, parse: speaks}, c.speaks(o.TLS, "tcp")
 }
 
 func (p *tcpProbe) ask(ctx context.Context, t Target) (result, error) { return askPlainly(ctx, p, t) }
 
-func (p *tcpProbe) secure() *tls.Config          { return p.tls }
 func (p *tcpProbe) question(Target, bool) []byte { return []byte(p.Send) }
 func (p *tcpProbe) listens() bool                { return p.listen }
 func (p *tcpProbe) repeats() bool                { return false }
 
 func (p *tcpProbe) read(in io.Reader, t Target) (result, error) {
-	r := result{good: true, vars: tcpVars{Server: server(t)}}
+	r := result{good: true, vars: tcpVars{Server: about(t)}}
 	if in == nil {
 		return r, nil
 	}
@@ -38,7 +34,7 @@ func (p *tcpProbe) read(in io.Reader, t Target) (result, error) {
 	r.text, err = p.text(in)
 	if p.parse {
 		body, _ := parseJSON([]byte(r.text))
-		r.vars = tcpVars{Text: r.text, Body: body, Server: server(t)}
+		r.vars = tcpVars{Text: r.text, Body: body, Server: about(t)}
 	}
 	return r, err
 }

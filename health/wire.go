@@ -5,7 +5,6 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"errors"
-	"fmt"
 	"net"
 	"os"
 	"strings"
@@ -17,28 +16,28 @@ var errTooLarge = errors.New("the answer is larger than 1 MiB")
 // line is a connection of one run: it ends with the run's context and yields a bounded number of bytes.
 type line struct {
 	net.Conn
-	left int
-	stop func() bool
+	left   int
+	stop   func() bool
+	judged *judged // in TLS 1.3, when the server has asked for a certificate; else nil
 }
 
-// dial connects, speaks TLS if told to, and binds the connection to ctx.
-func dial(ctx context.Context, address string, t *tls.Config) (*line, error) {
-	network, address := split(address)
+// dial connects, speaks TLS if the target is spoken to so, and binds the connection to ctx. protocol is what must be agreed
+// upon in TLS (ALPN); "": what the target's TLS says.
+func dial(ctx context.Context, t Target, protocol ...string) (*line, error) {
+	network, address := split(t.Address)
 	d := net.Dialer{KeepAlive: -1} // four calls less: no run lives long enough for it
 	c, err := d.DialContext(ctx, network, address)
 	if err != nil {
 		return nil, inWords(ctx, err)
 	}
 	l := bound(ctx, c)
-	if t == nil {
+	if t.TLS == nil {
 		return l, nil
 	}
-	s := tls.Client(l.Conn, named(t, address))
-	if err := s.HandshakeContext(ctx); err != nil {
+	if err := l.secure(ctx, t.TLS(), address, protocol); err != nil {
 		_ = l.Close() // the handshake's error says more
-		return nil, tlsWords(err)
+		return nil, err
 	}
-	l.Conn = s
 	return l, nil
 }
 
@@ -73,36 +72,26 @@ func split(address string) (network, rest string) {
 	return "tcp", address
 }
 
-func named(t *tls.Config, address string) *tls.Config {
-	if t.ServerName != "" {
-		return t
-	}
-	t = t.Clone()
-	t.ServerName = "localhost"
-	if host, _, err := net.SplitHostPort(address); err == nil {
-		t.ServerName = host
-	}
-	return t
-}
-
-func tlsWords(err error) error {
-	var record tls.RecordHeaderError
-	if errors.As(err, &record) {
-		return errors.New("tls: the server does not speak TLS")
-	}
-	return fmt.Errorf("tls: %s", strings.TrimPrefix(strings.TrimPrefix(err.Error(), "remote error: "), "tls: "))
-}
-
 // readWords says what became of a connection that was there.
 func readWords(err error) error {
 	var sys *os.SyscallError
 	switch {
 	case errors.Is(err, errTooLarge):
 		return errTooLarge
+	case alert(err) != nil:
+		return alert(err)
 	case errors.As(err, &sys):
 		return sys
 	}
 	return errors.New("the connection was closed before an answer")
+}
+
+// speaks takes in what a check says of TLS itself.
+func (c *Check) speaks(t *TLS, key string) (err error) {
+	if c.plain = t != nil && t.Off; !c.plain {
+		c.tls, err = t.config(key)
+	}
+	return err
 }
 
 // config reads the files of TLS options once; nil stays nil.

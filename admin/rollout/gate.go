@@ -47,20 +47,20 @@ func (r *Rollout) Gates(ctx context.Context, svc *proxy.Service, pool *proxy.Poo
 			servers = append(servers, check)
 		}
 	}
-	first := askAll(ctx, KindDependency, dependencies, nil)
+	first := r.askAll(ctx, KindDependency, dependencies, nil)
 	out = append(out, first...)
 	if slices.ContainsFunc(first, func(g Gate) bool { return !g.Answer.OK }) {
 		return out
 	}
-	return append(out, askAll(ctx, KindServer, servers, pool)...)
+	return append(out, r.askAll(ctx, KindServer, servers, pool)...)
 }
 
 // askAll asks checks of all they are about, side by side.
-func askAll(ctx context.Context, kind string, checks []*health.Check, pool *proxy.Pool) []Gate {
+func (r *Rollout) askAll(ctx context.Context, kind string, checks []*health.Check, pool *proxy.Pool) []Gate {
 	var asked sync.WaitGroup
 	var all []*Gate
 	for _, check := range checks {
-		for _, t := range targets(check, pool) {
+		for _, t := range r.targets(check, pool) {
 			g := &Gate{Kind: kind, Check: check.Name(), Kinds: check.Kind()}
 			if kind == KindServer {
 				g.Server = t.Name

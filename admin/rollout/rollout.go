@@ -15,6 +15,8 @@ import (
 type Checks interface {
 	// Check finds one of the file by name; nil when there is none.
 	Check(name string) *health.Check
+	// Target is a server as one that checks ask.
+	Target(srv *proxy.Server) health.Target
 	// AskAll asks all that a server's service is watched by.
 	AskAll(ctx context.Context, srv *proxy.Server) []health.Answer
 	// Names of all.

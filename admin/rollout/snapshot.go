@@ -186,7 +186,7 @@ func (r *Rollout) now(ctx context.Context, services []string) *Snapshot {
 		out := &ServiceSnapshot{Active: svc.Active.Name, Readings: readings[name]}
 		s.Services[name] = out
 		for _, check := range r.checksOf(svc) {
-			for _, t := range targets(check, svc.Active) {
+			for _, t := range r.targets(check, svc.Active) {
 				asked.Go(func() { // ends with the check's timeout
 					limited, cancel := context.WithTimeout(ctx, limit(check))
 					defer cancel()

@@ -143,7 +143,7 @@ func (l *look) ask(ctx context.Context, pool *proxy.Pool, fall int) (passes map[
 		if check == nil {
 			continue
 		}
-		for _, t := range targets(check, pool) {
+		for _, t := range l.r.targets(check, pool) {
 			a := asked{name, name + " " + t.Name, check, make(chan health.Answer, 1)}
 			all = append(all, a)
 			go func() { // ends with the check's own timeout
@@ -190,14 +190,14 @@ func limit(c *health.Check) time.Duration {
 }
 
 // targets are who a check is asked of: its own address, or each server of the pool that takes new work.
-func targets(c *health.Check, pool *proxy.Pool) []health.Target {
+func (r *Rollout) targets(c *health.Check, pool *proxy.Pool) []health.Target {
 	if own(c) || pool == nil {
 		return []health.Target{{Name: c.Name()}}
 	}
 	var out []health.Target
 	for i := range pool.Members {
 		if m := &pool.Members[i]; m.Gives() || !m.Drained && m.Weight > 0 {
-			out = append(out, health.Target{Name: m.Name, Address: m.Address})
+			out = append(out, r.opt.Checks.Target(m.Server))
 		}
 	}
 	return out

@@ -7,6 +7,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"slices"
 	"strings"
 	"time"
 
@@ -41,6 +42,7 @@ func (s *serving) request(ctx context.Context, service, pool, server string, req
 	transport := &http.Transport{DisableKeepAlives: true, DisableCompression: true,
 		DialContext:     func(ctx context.Context, _, _ string) (net.Conn, error) { return d.DialContext(ctx, network, address) },
 		TLSClientConfig: &tls.Config{InsecureSkipVerify: true}} // it is the door's own certificate, and it may be for other names
+	failed := failures(snap.Service(service), pool, server)
 	begun := time.Now()
 	answer, err := transport.RoundTrip(r) // not a Client: a redirect is an answer too
 	if err == nil {
@@ -49,6 +51,7 @@ func (s *serving) request(ctx context.Context, service, pool, server string, req
 		out.Status, out.Server = answer.StatusCode, answer.Header.Get("X-Turnout-Server")
 		if out.Server == "" {
 			out.Reason = answer.Header.Get("X-Turnout-Reason")
+			out.Reason = strings.Join(append([]string{out.Reason}, failed()...), "; ")
 		}
 	}
 	out.Took = api.Duration(time.Since(begun))
@@ -56,6 +59,26 @@ func (s *serving) request(ctx context.Context, service, pool, server string, req
 		out.Reason = err.Error()
 	}
 	return out
+}
+
+// failures watches what goes wrong at the servers of a pool, or at one of them; what it returns tells it.
+func failures(svc *proxy.Service, pool, server string) func() []string {
+	before := map[*proxy.Server]uint64{}
+	for _, srv := range svc.Pool(pool).Servers() {
+		if server == "" || srv.Name == server {
+			before[srv] = srv.Counts().Failures
+		}
+	}
+	return func() []string {
+		var out []string
+		for srv, n := range before {
+			if now := srv.Counts(); now.Failures != n {
+				out = append(out, srv.Address+": "+now.LastError)
+			}
+		}
+		slices.Sort(out)
+		return out
+	}
 }
 
 // newRequest makes the request. Where it does not say host and path, they are of the service's first route.

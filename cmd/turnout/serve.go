@@ -3,6 +3,7 @@ package main
 import (
 	"cmp"
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"os"
@@ -201,7 +202,7 @@ func (s *serving) open(loops int) (err error) {
 		},
 		Warn: func(msg string, err error) { s.log.Warn(msg, zap.Error(err)) },
 	})
-	s.rounds = rounds.New(s.sw, s.log)
+	s.rounds = rounds.New(s.sw, func(service, address string) *tls.Config { return s.certs.ToServer(service, address) }, s.log)
 	defer func() {
 		if err != nil {
 			s.rounds.Close()

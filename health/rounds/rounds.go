@@ -13,6 +13,7 @@ package rounds
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"maps"
@@ -31,6 +32,7 @@ import (
 // Rounds watches the servers of one switch. It is safe for concurrent use.
 type Rounds struct {
 	sw      *proxy.Switch
+	secure  func(service, address string) *tls.Config
 	log     *zap.Logger
 	monitor *health.Monitor
 	end     chan struct{}
@@ -43,9 +45,9 @@ type Rounds struct {
 	level sync.Mutex
 }
 
-// New begins to watch; Set says whom. Close ends it.
-func New(sw *proxy.Switch, log *zap.Logger) *Rounds {
-	r := &Rounds{sw: sw, log: log, end: make(chan struct{})}
+// New begins to watch; Set says whom. Close ends it. secure says how a server of a service that has server_tls is spoken to.
+func New(sw *proxy.Switch, secure func(service, address string) *tls.Config, log *zap.Logger) *Rounds {
+	r := &Rounds{sw: sw, secure: secure, log: log, end: make(chan struct{})}
 	r.checks.Store(&map[string]*health.Check{})
 	r.monitor = health.NewMonitor(r.moved)
 	r.work.Go(r.lookInto) // ends with Close
@@ -90,7 +92,7 @@ func (r *Rounds) Set(checks map[string]*health.Check) {
 }
 
 func (r *Rounds) plan(h *proxy.HealthSpec, srv *proxy.Server) health.Plan {
-	p := health.Plan{Target: target(srv), Interval: h.Interval, Timeout: h.Timeout, Rise: h.Rise, Fall: h.Fall}
+	p := health.Plan{Target: r.Target(srv), Interval: h.Interval, Timeout: h.Timeout, Rise: h.Rise, Fall: h.Fall}
 	for _, name := range h.Checks {
 		if c := (*r.checks.Load())[name]; c != nil {
 			p.Checks = append(p.Checks, c)
@@ -99,8 +101,18 @@ func (r *Rounds) plan(h *proxy.HealthSpec, srv *proxy.Server) health.Plan {
 	return p
 }
 
-func target(srv *proxy.Server) health.Target {
-	return health.Target{Name: srv.Name, Address: srv.Address}
+// Target is a server as one that checks ask: spoken to as its service's connections are.
+func (r *Rounds) Target(srv *proxy.Server) health.Target {
+	t := health.Target{Name: srv.Name, Address: srv.Address}
+	if svc := r.sw.Current().Service(srv.Service); svc != nil && svc.Spec.ServerTLS != nil {
+		t.TLS = func() *tls.Config {
+			if c := r.secure(srv.Service, srv.Address); c != nil {
+				return c
+			}
+			return &tls.Config{MinVersion: tls.VersionTLS12} // the service is about to go, or to speak without
+		}
+	}
+	return t
 }
 
 // moved is told by the monitor, one transition at a time.
@@ -239,12 +251,12 @@ func (r *Rounds) Excuse(service, pool string) {
 }
 
 // Probe tells whether a server may get new work, as the gate of a swap: all checks of its service pass now; without
-// checks, it can be reached. A server that passes is ready at once, whatever `rise` says. A check that must see a
+// checks, a connection to it can be made, TLS included where the service speaks it. A server that passes is ready at once, whatever `rise` says. A check that must see a
 // value advance has to have seen it.
 func (r *Rounds) Probe(ctx context.Context, srv *proxy.Server) error {
 	svc := r.sw.Current().Service(srv.Service)
 	if svc == nil || svc.Spec.Health == nil {
-		return health.Dial(ctx, srv.Address)
+		return health.Meet(ctx, r.Target(srv))
 	}
 	answers := r.AskAll(ctx, srv)
 	for i := range answers {
@@ -258,10 +270,11 @@ func (r *Rounds) Probe(ctx context.Context, srv *proxy.Server) error {
 	return nil
 }
 
-// Glance tells whether a server of a service without checks can be reached, if that shows at once; see health.Glance.
+// Glance tells whether a server of a service without checks can be reached, if that shows at once; see health.Glance. One that is
+// spoken to in TLS has more to show than that.
 func (r *Rounds) Glance(srv *proxy.Server) bool {
 	svc := r.sw.Current().Service(srv.Service)
-	return (svc == nil || svc.Spec.Health == nil) && health.Glance(srv.Address, 2*time.Millisecond)
+	return (svc == nil || svc.Spec.Health == nil && svc.Spec.ServerTLS == nil) && health.Glance(srv.Address, 2*time.Millisecond)
 }
 
 // AskAll asks all checks of a server's service at the same time, and gives their answers in the file's order. Of a
@@ -271,7 +284,7 @@ func (r *Rounds) AskAll(ctx context.Context, srv *proxy.Server) []health.Answer 
 	if svc == nil || svc.Spec.Health == nil {
 		begun := time.Now()
 		a := health.Answer{Check: "connect", OK: true, At: begun}
-		if err := health.Dial(ctx, srv.Address); err != nil {
+		if err := health.Meet(ctx, r.Target(srv)); err != nil {
 			a.OK, a.Reason = false, err.Error()
 		}
 		a.Took = time.Since(begun)
@@ -305,7 +318,7 @@ func (r *Rounds) ask(ctx context.Context, check *health.Check, srv *proxy.Server
 	}
 	ctx, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
-	a := check.Run(ctx, target(srv))
+	a := check.Run(ctx, r.Target(srv))
 	if check.Must() {
 		a = check.NewProgress(nil).Judge(a)
 	}

@@ -70,7 +70,13 @@ func (a *Authority) issue(template *x509.Certificate) ([]byte, *ecdsa.PrivateKey
 // key to name.pem and name.key in folder. Both files are replaced by a rename each, the certificate first.
 func (a *Authority) Pair(folder, name string, hosts ...string) (cert, key string) {
 	a.t.Helper()
-	template := &x509.Certificate{Subject: pkix.Name{CommonName: name}, NotAfter: time.Now().Add(12 * time.Hour),
+	return a.PairUntil(time.Now().Add(12*time.Hour), folder, name, hosts...)
+}
+
+// PairUntil is Pair with an end of the certificate's time, which may be past.
+func (a *Authority) PairUntil(end time.Time, folder, name string, hosts ...string) (cert, key string) {
+	a.t.Helper()
+	template := &x509.Certificate{Subject: pkix.Name{CommonName: name}, NotAfter: end,
 		KeyUsage: x509.KeyUsageDigitalSignature, ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth, x509.ExtKeyUsageClientAuth}}
 	for _, h := range hosts {
 		if ip := net.ParseIP(h); ip != nil {
