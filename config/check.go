@@ -240,6 +240,9 @@ func (c *checker) listeners(f *fileKeys, cfg *Config) {
 		if s := shared[at]; s != nil && http && !l.redirect && first.v == l.v && s.services[len(s.services)-1] != l.service.name {
 			c.share(s, l.service)
 			c.shareTLS(firsts[at], l.service, l.value)
+			if a, b := &firsts[at].v.h2c, &l.service.v.h2c; a.v != b.v && !a.bad && !b.bad {
+				c.refuse(l.place, l.raw, fmt.Sprintf("on one listener with %s, but only one of them has h2c; want it in both, or other listeners", firsts[at].name))
+			}
 			continue
 		}
 		if s := byHost[at]; s != nil && !http && l.service != nil && (s.services[0].v.tls.written || l.service.v.tls.written) && first.v == l.v && s.services[len(s.services)-1] != l.service {

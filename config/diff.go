@@ -121,6 +121,7 @@ func (d *diff) service(old, next proxy.ServiceSpec) {
 	d.words("access_log", onOff(old.AccessLog), onOff(next.AccessLog))
 	d.preview(old.Preview, next.Preview)
 	d.sticky(old.Sticky, next.Sticky)
+	d.words("h2c", onOff(old.H2C), onOff(next.H2C))
 	d.health(old.Health, next.Health)
 	d.tls(old.TLS, next.TLS)
 	d.serverTLS(old.ServerTLS, next.ServerTLS)

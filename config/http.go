@@ -30,7 +30,7 @@ func (c *checker) mode(k *serviceKeys) {
 		for _, key := range []struct {
 			written bool
 			place
-		}{{k.trusted.written, k.trusted.place}, {k.routes.written, k.routes.place}, {k.maintenance.written, k.maintenance.place}} {
+		}{{k.trusted.written, k.trusted.place}, {k.routes.written, k.routes.place}, {k.maintenance.written, k.maintenance.place}, {k.h2c.written, k.h2c.place}} {
 			if key.written {
 				c.refuse(key.place, "", "of no use in mode tcp; want mode: http in this service, or no such key")
 			}
@@ -45,6 +45,9 @@ func (c *checker) mode(k *serviceKeys) {
 
 // http reads what only services of mode http have.
 func (c *checker) http(k *serviceKeys, spec *proxy.ServiceSpec) {
+	if spec.H2C = k.h2c.v; spec.H2C && k.tls.written {
+		c.refuse(k.h2c.place, k.h2c.raw, "of no use with tls: there clients agree upon HTTP/2 in the handshake; want no such key")
+	}
 	spec.TrustedProxies = networks(k.trusted.v)
 	seen := map[proxy.RouteSpec]bool{}
 	for _, r := range k.routes.v {

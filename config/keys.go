@@ -99,6 +99,7 @@ type serviceKeys struct {
 	watch           value[watchKeys]
 	preview         value[previewKeys]
 	sticky          value[stickyKeys]
+	h2c             value[bool]
 }
 
 var serviceShape = keysOf(
@@ -129,6 +130,8 @@ var serviceShape = keysOf(
 	key("maintenance", "http: what is answered in maintenance, and who passes it.", maintenanceShape, func(s *serviceKeys) *value[maintenanceKeys] { return &s.maintenance }),
 	key("preview", "http: leads requests that are entitled to it to a pool that is not active yet.", previewShape, func(s *serviceKeys) *value[previewKeys] { return &s.preview }),
 	key("sticky", "http: keeps a client's requests on one server, by a cookie.", stickyShape, func(s *serviceKeys) *value[stickyKeys] { return &s.sticky }),
+	key("h2c", "http without tls: clients may also speak HTTP/2 (prior knowledge), as gRPC does.",
+		yesNo().or(false), func(s *serviceKeys) *value[bool] { return &s.h2c }),
 	key("trusted_proxies", "http: addresses or networks of proxies before the door, whose X-Forwarded-* and Forwarded are kept and added to.",
 		listOf("a list of addresses and networks", networkShape), func(s *serviceKeys) *value[[]value[netip.Prefix]] { return &s.trusted }),
 	key("tls", "How clients speak TLS. Without it they do not, or it goes through the door unseen.",

@@ -211,6 +211,9 @@ func TestParse_ReadsEveryKey(t *testing.T) {
 	if got := cfg.Spec().Services[11].Pools[0].Servers; !reflect.DeepEqual(got, want11) {
 		t.Errorf("got %+v", got)
 	}
+	if !cfg.Spec().Services[11].H2C {
+		t.Error("h2c was not read")
+	}
 	site := cfg.Spec().Services[12]
 	wantPreview := &proxy.PreviewSpec{Header: "x-pool", TokenHeader: "x-pass", Cookie: "pool", TokenHash: sha256.Sum256([]byte("127.0.0.1x")),
 		Listen: &proxy.ListenSpec{Network: proxy.NetTCP, Address: "127.0.0.1:8089"}, Pool: "green"}

@@ -78,6 +78,7 @@ type ServiceSpec struct {
 	ProxyProtocol ProxyProtocolSpec
 	Preview       *PreviewSpec // http only; nil: none
 	Sticky        *StickySpec  // http only; nil: none
+	H2C           bool         // http without TLS only: clients may speak HTTP/2
 	Timeouts      TimeoutSpec
 	AccessLog     bool          // one log line per ended connection, or request
 	Health        *HealthSpec   // nil: servers are not watched

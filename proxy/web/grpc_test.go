@@ -19,6 +19,7 @@ import (
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/credentials"
+	"google.golang.org/grpc/credentials/insecure"
 	"google.golang.org/grpc/interop/grpc_testing"
 	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/status"
@@ -81,9 +82,14 @@ func overH2C(t testing.TB, spec *proxy.Spec) (*proxy.Spec, *tls.Config) {
 	return secured2(t, spec)
 }
 
+// grpc is a client that speaks TLS with the door, unless config is nil.
 func (d *door) grpc(config *tls.Config) grpc_testing.TestServiceClient {
 	d.t.Helper()
-	c, err := grpc.NewClient("passthrough:///"+d.addr("svc"), grpc.WithTransportCredentials(credentials.NewTLS(config)), grpc.WithAuthority("door.test"))
+	creds := insecure.NewCredentials()
+	if config != nil {
+		creds = credentials.NewTLS(config)
+	}
+	c, err := grpc.NewClient("passthrough:///"+d.addr("svc"), grpc.WithTransportCredentials(creds), grpc.WithAuthority("door.test"))
 	if err != nil {
 		d.t.Fatal(err)
 	}
@@ -131,7 +137,18 @@ func TestGRPC_CallsTrailersAndErrorsGoThrough(t *testing.T) {
 }
 
 func TestGRPC_SwapsLoseNoCallAndStreamsUnderWayGoOn(t *testing.T) {
-	spec, config := overH2C(t, pools([]string{"blue", speaksGRPC(t, "blue")}, []string{"green", speaksGRPC(t, "green")}))
+	for name, secured := range map[string]bool{"over TLS": true, "without TLS": false} {
+		t.Run(name, func(t *testing.T) {
+			spec, config := overH2C(t, pools([]string{"blue", speaksGRPC(t, "blue")}, []string{"green", speaksGRPC(t, "green")}))
+			if !secured {
+				spec.Services[0].TLS, spec.Services[0].H2C, config = nil, true, nil
+			}
+			swapGRPC(t, spec, config)
+		})
+	}
+}
+
+func swapGRPC(t *testing.T, spec *proxy.Spec, config *tls.Config) {
 	d := openDoor(t, spec)
 	c := d.grpc(config)
 	ctx, cancel := context.WithTimeout(context.Background(), 120*time.Second)

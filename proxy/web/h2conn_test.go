@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"os"
 	"slices"
 	"strings"
@@ -20,7 +21,7 @@ import (
 type h2conn struct {
 	*framing.Framer
 	t    testing.TB
-	conn *tls.Conn
+	conn net.Conn
 	out  bytes.Buffer
 	enc  *hpack.Encoder
 }
@@ -34,6 +35,11 @@ func (d *door) h2(config *tls.Config) *h2conn {
 	if err != nil {
 		d.t.Fatal(err)
 	}
+	return d.h2on(conn)
+}
+
+// h2on says the preface and exchanges settings.
+func (d *door) h2on(conn net.Conn) *h2conn {
 	d.t.Cleanup(func() { _ = conn.Close() })
 	_ = conn.SetDeadline(time.Now().Add(time.Minute))
 	_, _ = io.WriteString(conn, framing.ClientPreface)

@@ -29,8 +29,14 @@ func (w *worker) read(slot uint32, c *client) {
 			}
 			return
 		}
-		if !c.progress.Started() {
+		if !c.progress.Started() && c.flags&(prior|spoken) != prior|spoken {
 			w.firstByte(slot, c)
+		}
+		if c.flags&prior != 0 && w.http2Begins(slot, c, buf) {
+			if w.clients.Check(slot, gen) && c.flags&readable == 0 {
+				return
+			}
+			continue
 		}
 		n, e := w.request.Parse(buf, &c.progress)
 		switch {

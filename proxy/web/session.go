@@ -38,6 +38,8 @@ type Stranger struct {
 type HTTP2 interface {
 	// Serve takes a session, with its descriptor, off the loop it is called on. idle is how long it may be at rest; 0: ever.
 	Serve(loopID int, listener uint32, peer loop.Addr, s *secure.Session, idle time.Duration)
+	// ServePlain takes a client that has said the preface without TLS.
+	ServePlain(Plain)
 	// Reach finds room for one request at a server, within limit. done, called from any goroutine, gets what carries that
 	// request and its answer; the plane closes it. wake is called when it should be looked at again.
 	Reach(address string, limit time.Duration, wake func(), done func(Session, error))
@@ -46,6 +48,16 @@ type HTTP2 interface {
 	// Retire has clients go elsewhere that came by listeners which keep says false to.
 	Retire(keep func(listener uint32) bool)
 	Close()
+}
+
+// Plain is a client of HTTP/2 without TLS. Its descriptor is registered with no loop.
+type Plain struct {
+	LoopID   int
+	Listener uint32
+	Peer     loop.Addr
+	FD       int
+	Said     []byte        // after the preface
+	Idle     time.Duration // as for Serve
 }
 
 // SetHTTP2 must be called before the front starts.

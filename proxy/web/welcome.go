@@ -23,6 +23,9 @@ func (w *worker) Welcome(listener uint32, fd int, peer loop.Addr) {
 // introduce makes a client of who needs no further introduction.
 func (w *worker) introduce(listener uint32, fd int, peer loop.Addr) {
 	slot, c := w.admitClient(listener, fd, peer)
+	if w.mayBegin(c) {
+		c.flags |= prior
+	}
 	if w.watch(slot, c) {
 		w.rest(slot, c)
 	}

@@ -106,6 +106,7 @@ const (
 	answered                     // carrying: the answer is complete, the request is not
 	shut                         // the door's side was ended
 	spoken                       // a request has begun on this connection
+	prior                        // its first bytes may be HTTP/2's preface
 	retried                      // the request was sent once already, to a connection that the server was closing
 )
 

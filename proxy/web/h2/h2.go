@@ -1,4 +1,5 @@
-// Package h2 is HTTP/2 in front: it runs connections that agreed upon h2 in their TLS handshake on goroutines
+// Package h2 is HTTP/2 in front: it runs connections that agreed upon h2 in their TLS handshake, or begin with its preface
+// without TLS, on goroutines
 // (golang.org/x/net/http2), and hands each stream to package web as a client of its own, whose bytes are HTTP/1.1.
 //
 //	a connection:  web -> Side.Serve -> http2.Server
@@ -15,7 +16,7 @@
 // Servers that speak HTTP/2 are met here, too (servers.go): a request to one is an upstream of the plane for as long as it takes,
 // and its bytes are HTTP/1.1 up to here. A connection to a sealed server closes with its last stream.
 //
-// Not promised: HTTP/2 without TLS in front, and with TLS to servers; server push; CONNECT.
+// Not promised: HTTP/2 with TLS to servers; server push; CONNECT.
 package h2
 
 import (
@@ -24,6 +25,7 @@ import (
 	"log"
 	"net"
 	"net/http"
+	"os"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -69,6 +71,7 @@ type slot struct {
 // client is one connection.
 type client struct {
 	net.Conn
+	https    bool // else it has said its preface
 	loopID   int
 	listener uint32
 	peer     loop.Addr
@@ -103,25 +106,51 @@ func newSlot(idle time.Duration) *slot {
 
 // Serve implements web.HTTP2: it takes the session off its loop.
 func (s *Side) Serve(loopID int, listener uint32, peer loop.Addr, session *secure.Session, idle time.Duration) {
-	conn, err := session.Unbind()
-	if err != nil {
-		return
+	if conn, err := session.Unbind(); err == nil {
+		s.serve(conn, &client{Conn: conn, https: true, loopID: loopID, listener: listener, peer: peer}, idle)
 	}
+}
+
+// ServePlain implements web.HTTP2.
+func (s *Side) ServePlain(p web.Plain) {
+	f := os.NewFile(uintptr(p.FD), "client")
+	conn, err := net.FileConn(f) // with a descriptor of its own
+	if _ = f.Close(); err == nil {
+		said := &begun{conn, p.Said}
+		s.serve(said, &client{Conn: said, loopID: p.LoopID, listener: p.Listener, peer: p.Peer}, p.Idle)
+	}
+}
+
+// begun is a connection of which some was read before.
+type begun struct {
+	net.Conn
+	said []byte
+}
+
+func (b *begun) Read(p []byte) (int, error) {
+	if len(b.said) == 0 {
+		return b.Conn.Read(p)
+	}
+	n := copy(p, b.said)
+	b.said = b.said[n:]
+	return n, nil
+}
+
+func (s *Side) serve(conn net.Conn, c *client, idle time.Duration) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.closed {
 		_ = conn.Close()
 		return
 	}
-	l := s.slots[kind{listener, idle}]
+	l := s.slots[kind{c.listener, idle}]
 	if l == nil {
 		l = newSlot(idle)
-		s.slots[kind{listener, idle}] = l
+		s.slots[kind{c.listener, idle}] = l
 	}
 	s.conns[conn] = struct{}{}
-	c := &client{Conn: conn, loopID: loopID, listener: listener, peer: peer}
 	s.running.Go(func() { // ends with the connection
-		l.server.ServeConn(conn, &http2.ServeConnOpts{BaseConfig: l.base, Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		l.server.ServeConn(conn, &http2.ServeConnOpts{BaseConfig: l.base, SawClientPreface: !c.https, Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 			s.stream(w, r, c)
 		})})
 		_ = conn.Close()

@@ -204,7 +204,7 @@ func (s *Side) stream(w http.ResponseWriter, r *http.Request, c *client) {
 	stop := afterDone(r, p)
 	defer stop()
 	p.in = requestHead(r)
-	if !s.plane.Stranger(c.loopID, web.Stranger{Session: p, Listener: c.listener, FD: -1, Peer: c.peer, HTTPS: true}, p.adopt) {
+	if !s.plane.Stranger(c.loopID, web.Stranger{Session: p, Listener: c.listener, FD: -1, Peer: c.peer, HTTPS: c.https}, p.adopt) {
 		panic(http.ErrAbortHandler)
 	}
 	var sent sync.WaitGroup
