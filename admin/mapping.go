@@ -95,7 +95,7 @@ func (p *picture) service(svc *proxy.Service) api.Service {
 	}
 	out.Watched = watchedOf(svc.Watched)
 	if svc.Hold != nil {
-		out.HeldUntil = instant(svc.Hold.Until)
+		out.HeldUntil, out.HeldBy, out.HeldFor = instant(svc.Hold.Ends()), svc.Hold.By, svc.Hold.Reason
 	}
 	if m := svc.Maintenance; m != nil {
 		out.Maintenance = &api.Maintenance{Since: m.Since, Until: instant(m.Until), Soft: m.Soft, By: m.By, Reason: m.Reason}

@@ -86,6 +86,19 @@ func (s *Server) readAndApply(c *call, req *api.ChangeRequest) (*proxy.Operation
 	}
 	ch := proxy.Change{Verb: proxy.VerbReload, Spec: next.Spec, Detail: next.Detail}
 	complete(&ch, req, c.who)
+	words := next.Words
+	if next.Ahead != nil {
+		said, nobody := next.Ahead(c.ctx)
+		words = append(words, said...)
+		switch {
+		case nobody == "" || req.Force:
+		case req.Plan:
+			words = append(words, "be refused as it is now: "+nobody+"; --force skips gates")
+		default:
+			return nil, s.notReloaded(c.who, req, &api.Error{Code: api.CodeGate, Message: nobody,
+				Hint: "correct the check, or `turnout reload --force`"})
+		}
+	}
 	var op *proxy.Operation
 	if req.Plan {
 		op, err = s.opt.Switch.Plan(c.ctx, ch)
@@ -98,7 +111,7 @@ func (s *Server) readAndApply(c *call, req *api.ChangeRequest) (*proxy.Operation
 		}
 		return nil, err
 	}
-	s.ops.addWords(op, next.Words)
+	s.ops.addWords(op, words)
 	if req.Plan {
 		return op, nil
 	}

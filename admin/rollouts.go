@@ -119,7 +119,7 @@ func watchedOf(w *proxy.Watched) *api.Watched {
 	if w == nil {
 		return nil
 	}
-	return &api.Watched{Since: w.Since, Ended: w.Ended, Outcome: w.Outcome, Reason: w.Reason}
+	return &api.Watched{Since: w.Since, Ended: w.Ended, Outcome: w.Outcome, Reason: w.Reason, Left: w.Left}
 }
 
 // steps reads the shares of a staged swap: growing, the last one the whole.

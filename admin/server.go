@@ -69,6 +69,10 @@ type Reloading struct {
 	Detail  string   // what the file is, for history
 	Words   []string // what it changes, one line each
 	InForce func()   // called once the switch has taken it; not when it refused. May be nil
+
+	// Ahead asks what the file would ask anew of servers that serve, and says so, one line each; nobody is why a service
+	// would be left without a ready one, "" when none would. May be nil.
+	Ahead func(ctx context.Context) (words []string, nobody string)
 }
 
 // Phase of a door's life, for /readyz.

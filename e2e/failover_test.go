@@ -198,6 +198,10 @@ func TestFailover_TwoSidesThatLookActiveAreAnAlarmAndNothingMoves(t *testing.T) 
 	if s := d.service("web"); s.Active != "a" {
 		t.Errorf("it moved to %s", s.Active)
 	}
+	out := d.must("status", "web").out
+	if !strings.Contains(out, "conflict: two sides look active, and the service is exclusive: a and b; new clients stay on a") || !strings.Contains(out, "stop b, unless that is the right one: `turnout swap web b --stop-old CMD` stops a and leads there") || strings.Contains(out, "turnout back") {
+		t.Error(out)
+	}
 	b.says(`{"ready": false}`)
 	eventually(t, "the alarm is over", func() bool { return !d.service("web").Conflict })
 }

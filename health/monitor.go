@@ -60,7 +60,7 @@ type Transition struct {
 	ID       string
 	Target   Target
 	From, To State
-	Check    string // that fails; "" when To is Ready
+	Check    string // that fails; "" unless To is Failing or Waiting
 	Reason   string
 	At       time.Time
 }
@@ -114,6 +114,10 @@ type watched struct {
 	reason string
 	ready  bool // has been, since it was added or excused
 	checks []*watch
+
+	// stale says that the target is down by checks that it has no more: so it stays, with check and reason as they were,
+	// until one of its new checks says something else.
+	stale bool
 }
 
 // watch is one check of one target. A plain one is asked by the asker; another one has a goroutine, Monitor.run.
@@ -165,8 +169,9 @@ func (m *Monitor) Set(plans map[string]Plan) {
 	}
 }
 
-// Put adds a target, or updates the one of that ID: with the same address it keeps its state, and each check
-// that is the Same keeps what it has seen.
+// Put adds a target, or updates the one of that ID: with the same address each check that is the Same keeps what it
+// has seen. A target that was ready and gets another check is Unknown until that has spoken; one that was down stays so
+// until then.
 func (m *Monitor) Put(id string, p Plan) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -324,19 +329,27 @@ func (m *Monitor) put(id string, p Plan) {
 	w.plan = p
 	old := w.checks
 	w.checks = nil
+	asked := map[*watch]bool{}
 	for _, c := range p.Checks {
-		i := slices.IndexFunc(old, func(o *watch) bool { return o.check.Same(c) })
+		i := slices.IndexFunc(old, func(o *watch) bool { return !o.fleeting && !asked[o] && o.check.Same(c) })
 		if i < 0 {
 			w.checks = append(w.checks, m.start(w, c))
 			continue
 		}
 		w.checks = append(w.checks, old[i])
+		asked[old[i]] = true
 		old[i].now() // its interval may be another one
-		old = slices.Delete(slices.Clone(old), i, i+1)
 	}
 	for _, o := range old {
-		o.stop()
+		switch {
+		case asked[o]:
+		case o.fleeting: // what a client has met is no matter of the file
+			w.checks = append(w.checks, o)
+		default:
+			o.stop()
+		}
 	}
+	w.stale = w.state == Failing || w.state == Waiting
 	m.settle(w)
 }
 
@@ -420,6 +433,9 @@ func (m *Monitor) note(ctx context.Context, w *watch, a Answer) (Plan, time.Dura
 	w.last = append(w.last, a)
 	w.last = w.last[max(0, len(w.last)-lastAnswers):]
 	plan := w.of.plan
+	if w.state == Unknown && (a.OK || a.Pending) {
+		w.of.stale = false
+	}
 	switch {
 	case a.OK:
 		w.passes, w.fails = w.passes+1, 0
@@ -445,17 +461,20 @@ func (m *Monitor) note(ctx context.Context, w *watch, a Answer) (Plan, time.Dura
 	return plan, plan.Interval
 }
 
+// checksChanged is why a target that was ready is Unknown.
+const checksChanged = "its checks have changed"
+
 // settle makes the target's state of its checks' and tells a change. Must be called with m.mu held.
 func (m *Monitor) settle(w *watched) {
 	to := Ready
-	w.check, w.reason = "", ""
+	check, reason := "", ""
 	for _, c := range w.checks {
 		switch {
 		case c.state == Failing && to != Failing:
 			to = Failing
-			w.check, w.reason = c.check.Name(), c.last[len(c.last)-1].Reason
-			if w.reason == "" {
-				w.reason = fmt.Sprintf("passes, %d in a row", c.passes)
+			check, reason = c.check.Name(), c.last[len(c.last)-1].Reason
+			if reason == "" {
+				reason = fmt.Sprintf("passes, %d in a row", c.passes)
 			}
 		case c.state == Unknown && to == Ready:
 			to = Unknown
@@ -464,9 +483,15 @@ func (m *Monitor) settle(w *watched) {
 	switch {
 	case to == Ready && len(w.checks) == 0:
 		to = Unknown
-	case to == Unknown && w.state != Unknown && w.ready:
-		to = w.state // a check was added: what is known holds until it has spoken
+	case to == Unknown && w.stale:
+		to, check, reason = Failing, w.check, w.reason
+	case to == Unknown && w.state == Ready:
+		reason = checksChanged
+	case to == Unknown && w.state == Unknown:
+		reason = w.reason
 	}
+	w.stale = w.stale && to == Failing
+	w.check, w.reason = check, reason
 	if to == Failing && !w.ready {
 		to = Waiting
 	}

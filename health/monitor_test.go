@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"sync"
 	"testing"
@@ -193,6 +194,42 @@ func TestMonitor_AReloadKeepsWhatStays(t *testing.T) {
 		}
 		time.Sleep(5 * time.Second)
 		h.want(t, "b unknown>ready  ")
+	})
+}
+
+// A file with a mistake in a check must not be worse than a server that dies: what serves goes on until it was shown dead,
+// and what is dead is not taken for alive because it is asked something else.
+func TestMonitor_AnotherCheckLeavesWhatIsKnownOpenAndWhatIsDownDown(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		good, bad, h := &fake{}, &fake{err: errors.New("no such page")}, &told{}
+		m := NewMonitor(h.tell)
+		defer m.Close()
+		with := func(names map[string]*fake) Plan {
+			var p Plan
+			for _, name := range slices.Sorted(maps.Keys(names)) {
+				p.Checks = append(p.Checks, names[name].check(name, Spec{}))
+			}
+			return p
+		}
+		m.Put("a", with(map[string]*fake{"up": good}))
+		time.Sleep(5 * time.Second)
+		h.want(t, "a unknown>ready  ")
+		m.Put("a", with(map[string]*fake{"up": good, "mistyped": bad}))
+		h.want(t, "a ready>unknown  its checks have changed")
+		time.Sleep(5 * time.Second)
+		h.want(t, "a unknown>failing mistyped no such page")
+		silent := &fake{hang: true}
+		m.Put("a", with(map[string]*fake{"up": good, "new": silent}))
+		time.Sleep(500 * time.Millisecond)
+		if r, _ := m.Get("a"); r.State != Failing || r.Check != "mistyped" || r.Reason != "no such page" {
+			t.Errorf("a new check has not spoken yet, and it is %+v", r)
+		}
+		h.want(t)
+		silent.set(nil, false)
+		time.Sleep(5 * time.Second)
+		if r, _ := m.Get("a"); r.State != Ready {
+			t.Errorf("a new check passes, and it is %+v", r)
+		}
 	})
 }
 

@@ -71,6 +71,7 @@ type Change struct {
 	Baseline   map[string]map[string]float64 // service → readings from before
 	Wait       time.Duration                 // hold: the longest one client waits; 0: the service's
 	For        time.Duration                 // hold, maintenance, read-only, split: its own deadline; 0: hold: the default, others: none
+	Spare      time.Duration                 // hold: how much of For its maker means not to need
 	On         bool                          // maintenance, read-only
 	Soft       bool                          // maintenance
 	Weight     int                           // weight

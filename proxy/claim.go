@@ -442,7 +442,7 @@ func (s *Service) WaitLimit() time.Duration {
 }
 
 // holdsWhenDown tells whether clients wait at the door while no server of the active pool is ready or answers.
-func (s *Service) holdsWhenDown() bool { return s.Spec.noneReady() == NoneReadyHold }
+func (s *Service) holdsWhenDown() bool { return s.Spec.NoneReady() == NoneReadyHold }
 
 // DownLimit is the longest a client waits for a server that answers, from when it came.
 func (s *Service) DownLimit() time.Duration {

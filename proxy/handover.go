@@ -118,6 +118,11 @@ func (s *Switch) gate(ctx context.Context, ch Change, p *Planned, hooks bool) er
 	cur := s.cur.Load()
 	for i := range p.moves {
 		m := &p.moves[i]
+		if ch.Verb == VerbBack && ch.rollback == nil {
+			if err := cur.backToBad(cur.Service(m.service)); err != nil {
+				return err
+			}
+		}
 		if ch.rollback == nil && ch.Verb != VerbSplit && ch.Who != TheFailover { // ways out of trouble ask only whether somebody is there
 			if err := s.gates(ctx, cur, m, hooks); err != nil {
 				return err

@@ -100,8 +100,8 @@ func (p *Pool) Willing() []*Member {
 	return out
 }
 
-// noneReady is the service's policy for when no server of the active pool is ready.
-func (s *ServiceSpec) noneReady() NoneReady {
+// NoneReady is the service's policy for when no server of the active pool is ready.
+func (s *ServiceSpec) NoneReady() NoneReady {
 	if f := s.Failover; f != nil && f.Automatic && f.Hold > 0 {
 		return NoneReadyHold // until the failover, or its maintenance
 	}
@@ -163,7 +163,7 @@ func (s *Switch) SetHealth(service, pool, server string, h Health) {
 func healthWords(service, pool, server string, was, is Health) string {
 	text := fmt.Sprintf("%s/%s/%s: %s -> %s", service, pool, server, was.State, is.State)
 	switch {
-	case !is.Down():
+	case is.Reason == "":
 		return text
 	case is.Check != "":
 		return text + ": " + is.Check + ": " + is.Reason

@@ -432,13 +432,13 @@ func (p *Planned) doors(cur *Snapshot, ch *Change, now time.Time) ([]*Service, *
 		name := svc.Spec.Name
 		switch ch.Verb {
 		case VerbHold:
-			next.Hold = &Hold{Since: now, Until: now.Add(orDuration(ch.For, DefaultHold)), Wait: orDuration(ch.Wait, svc.Spec.Hold.Timeout), By: ch.Who.Name, Reason: ch.Reason}
+			next.Hold = &Hold{Since: now, Until: now.Add(orDuration(ch.For, DefaultHold)), Wait: orDuration(ch.Wait, svc.Spec.Hold.Timeout), Spare: ch.Spare, By: ch.Who.Name, Reason: ch.Reason}
 			if ch.handover {
 				// A little longer than the hold itself: whoever came as it began is let in at its
 				// deadline, not turned away.
 				next.Hold.Wait = ch.For + time.Second
 			}
-			p.say("%s: new clients wait at the door until %s", name, next.Hold.Until.Format(time.TimeOnly))
+			p.say("%s: new clients wait at the door until %s", name, next.Hold.Ends().Format(time.TimeOnly))
 		case VerbRelease:
 			if svc.Hold == nil || ch.expiry && !ch.handover && svc.Hold.Until.After(ch.deadline) {
 				p.say("%s: nothing is held", name)

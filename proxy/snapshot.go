@@ -44,11 +44,15 @@ type Freeze struct {
 // Hold lets new work wait at the door.
 type Hold struct {
 	Since  time.Time     `json:"since"`
-	Until  time.Time     `json:"until"` // wall time, so that it survives a restart; the running door counts on the monotonic clock
-	Wait   time.Duration `json:"wait"`  // the longest one client waits
+	Until  time.Time     `json:"until"`           // wall time, so that it survives a restart; the running door counts on the monotonic clock
+	Wait   time.Duration `json:"wait"`            // the longest one client waits
+	Spare  time.Duration `json:"spare,omitempty"` // how much of it nobody counts on: whoever holds means to end it so much sooner
 	By     string        `json:"by,omitempty"`
 	Reason string        `json:"reason,omitempty"`
 }
+
+// Ends is when the hold is meant to end at the latest.
+func (h *Hold) Ends() time.Time { return h.Until.Add(-h.Spare) }
 
 // Maintenance lets the door itself answer new work.
 type Maintenance struct {
@@ -180,7 +184,7 @@ func newPool(name string, members []Member, spec *ServiceSpec) *Pool {
 			}
 		}
 	}
-	if len(p.ready) == 0 && spec.noneReady() == NoneReadyTry {
+	if len(p.ready) == 0 && spec.NoneReady() == NoneReadyTry {
 		p.ready = p.willing
 	}
 	for _, i := range p.ready {

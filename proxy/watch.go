@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 )
 
@@ -39,6 +40,8 @@ type Watched struct {
 	Ended   time.Time `json:"ended"`
 	Outcome string    `json:"outcome"` // passed | rolled_back | superseded
 	Reason  string    `json:"reason,omitempty"`
+	// Left is the pool, or the servers of it, that was rolled back from, while `back` leads there; "" otherwise.
+	Left string `json:"left,omitempty"`
 }
 
 // Outcomes of a watch.
@@ -82,10 +85,35 @@ func (next *Service) watch(was *Service, ch *Change, now time.Time) {
 	next.Watch = ch.watching(was, now)
 	switch {
 	case ch.rollback != nil:
-		next.Watched = ch.rollback
+		ended := *ch.rollback
+		if ended.Outcome == WatchRolledBack && ch.Verb == VerbBack && was.Split == nil {
+			ended.Left = strings.Join(append([]string{was.Active.Name}, commas(next.PreviousServers)...), "/")
+		}
+		next.Watched = &ended
 	case was.Watch != nil && ch.staged == nil:
 		next.Watched = &Watched{Since: was.Watch.Since, Ended: now, Outcome: WatchSuperseded, Reason: string(ch.Verb) + " by " + ch.Who.Name}
+	case was.Watched != nil && was.Watched.Left != "": // back leads elsewhere now
+		ended := *was.Watched
+		ended.Left = ""
+		next.Watched = &ended
 	}
+}
+
+func commas(names []string) []string {
+	if len(names) == 0 {
+		return nil
+	}
+	return []string{strings.Join(names, ",")}
+}
+
+// backToBad refuses to go back to where a watch has just rolled back from.
+func (s *Snapshot) backToBad(svc *Service) *Refusal {
+	w := svc.Watched
+	if w == nil || w.Left == "" || svc.Split != nil {
+		return nil
+	}
+	return refuse(CodeGate, "%s not swapped to %s: a watch rolled back from there at %s: %s", svc.Spec.Name, w.Left, w.Ended.Format(time.DateTime), w.Reason).
+		hint("`turnout swap %s %s --watch 5m` tries it once more; `--force` skips gates", svc.Spec.Name, svc.Previous).holds(s.still(svc))
 }
 
 // only leaves of the services of a change those it is about: a rollback takes back what its swap had moved, not what else

@@ -82,6 +82,8 @@ type Service struct {
 	Exclusive       bool            `json:"exclusive,omitempty"`
 	Held            int             `json:"held"` // clients waiting at the door
 	HeldUntil       *time.Time      `json:"held_until,omitempty"`
+	HeldBy          string          `json:"held_by,omitempty"`
+	HeldFor         string          `json:"held_reason,omitempty"`
 	Maintenance     *Maintenance    `json:"maintenance,omitempty"`
 	ReadOnly        *ReadOnly       `json:"read_only,omitempty"` // the state is serving all the same
 	Connections     int             `json:"connections"`
@@ -111,6 +113,7 @@ type Watched struct {
 	Ended   time.Time `json:"ended"`
 	Outcome string    `json:"outcome"` // passed | rolled_back | superseded
 	Reason  string    `json:"reason,omitempty"`
+	Left    string    `json:"left,omitempty"` // rolled back from, while back leads there: it is refused without force
 }
 
 // Gates is what must hold before a swap, each with its answer; what is to be mended first comes first.

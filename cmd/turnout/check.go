@@ -102,6 +102,9 @@ func (c *cli) check(cmd *cobra.Command, path string) error {
 		c.printf("a start would serve:")
 	}
 	for _, line := range result.Plan {
+		if strings.HasPrefix(line, "be refused ") { // it is said of a change that it would
+			line = "it would " + line
+		}
 		c.printf("  %s", line)
 	}
 	return nil

@@ -23,19 +23,12 @@ type requests struct {
 	Slowest  api.Duration     `json:"slowest"`
 }
 
-// probeByRequests sends requests through the door if the service is of mode http; false: it is not.
-func (c *cli) probeByRequests(p place, times int, every time.Duration, req api.RequestRequest) (bool, error) {
+// probeByRequests sends requests through the door; show gets what came of them, where JSON is wanted.
+func (c *cli) probeByRequests(p place, times int, every time.Duration, req api.RequestRequest, show func(any)) error {
 	w := newWait(c.timeout)
 	defer w.stop()
 	d := client.Dial(c.socket)
 	defer d.Close()
-	st, err := d.Status(w.ctx, p.service)
-	if err != nil {
-		return false, err
-	}
-	if st.Services[p.service].Mode != "http" {
-		return false, nil
-	}
 	var all requests
 	for i := range times {
 		if i > 0 {
@@ -51,7 +44,7 @@ func (c *cli) probeByRequests(p place, times int, every time.Duration, req api.R
 			err = early
 		}
 		if err != nil {
-			return true, err
+			return err
 		}
 		all.Requests = append(all.Requests, got)
 		if !c.json() {
@@ -60,14 +53,14 @@ func (c *cli) probeByRequests(p place, times int, every time.Duration, req api.R
 	}
 	all.sum()
 	if c.json() {
-		c.writeJSON(all)
+		show(&all)
 	} else {
 		c.printf("%s through %s: %s", p, all.Requests[0].Through, &all)
 	}
 	if all.Failed > 0 {
-		return true, &api.Error{Code: api.CodeGate, Message: fmt.Sprintf("%s: %d of %s failed", p, all.Failed, plural(times, "request"))}
+		return &api.Error{Code: api.CodeGate, Message: fmt.Sprintf("%s: %d of %s failed", p, all.Failed, plural(times, "request"))}
 	}
-	return true, nil
+	return nil
 }
 
 func requestLine(n int, r *api.Requested) string {

@@ -335,6 +335,7 @@ func (s *serving) reload(plan bool) (*admin.Reloading, error) {
 		Spec:   next.Spec(),
 		Detail: s.fileInWords(next),
 		Words:  config.DiffConfig(old, next),
+		Ahead:  func(ctx context.Context) ([]string, string) { return s.ahead(ctx, next) },
 		InForce: func() {
 			for _, line := range config.NeedsRestart(old, next) {
 				s.log.Warn("not in force before a restart", zap.String("change", line))
@@ -345,6 +346,17 @@ func (s *serving) reload(plan bool) (*admin.Reloading, error) {
 			setLevel(s.lvl, next.Log.Level)
 		},
 	}, nil
+}
+
+// ahead says what a file would ask anew of servers that serve, and why it would leave a service without one.
+func (s *serving) ahead(ctx context.Context, next *config.Config) (words []string, nobody string) {
+	for _, a := range s.rounds.Ahead(ctx, next.Spec(), next.Checks()) {
+		words = append(words, a.Words()...)
+		if a.Nobody && nobody == "" {
+			nobody = fmt.Sprintf("%s: by its new checks no server of %s would be ready: %s", a.Service, a.Pool, a.Fails[0])
+		}
+	}
+	return words, nobody
 }
 
 // reloadAs is a reload that nobody at the admin socket asked for.

@@ -304,9 +304,12 @@ func (c *cli) serviceDetails(name string, st *api.Status) {
 		c.printf("split by %s since %s, %s%s", sp.By, sp.Since.Local().Format(time.DateTime), until, because(sp.Reason))
 		c.printf("`turnout split %s off` leads all new clients to %s", name, s.Active)
 	}
-	c.failoverLines(s)
-	if s.Split == nil && s.Previous != "" {
-		c.printf("`turnout back %s` leads to %s", name, strings.Join(append([]string{s.Previous}, commas(s.PreviousServers)...), "/"))
+	if s.HeldBy != "" && s.State == "held" {
+		c.printf("held by %s%s", s.HeldBy, because(s.HeldFor))
+	}
+	c.failoverLines(name, s)
+	if line := backLine(name, s); line != "" {
+		c.printf("%s", line)
 	}
 	if s.Operation != "" {
 		c.printf("operation %s is under way", s.Operation)
@@ -333,10 +336,40 @@ func slowNote(s *api.SlowStart) string {
 	return fmt.Sprintf(" (%d%% of its share, all in %s)", s.Percent, left(&s.Until))
 }
 
+// backLine says where `turnout back` leads, and what to do instead where that is nowhere to go; "" when there is no way
+// back.
+func backLine(name string, s api.Service) string {
+	if s.Split != nil || s.Previous == "" || s.Conflict {
+		return ""
+	}
+	to := strings.Join(append([]string{s.Previous}, commas(s.PreviousServers)...), "/")
+	line := fmt.Sprintf("`turnout back %s` leads to %s", name, to)
+	if w := s.Watched; w != nil && w.Left != "" {
+		return fmt.Sprintf("%s was rolled back from: `turnout swap %s %s --watch 5m` tries it once more; `turnout back` is refused without --force", to, name, s.Previous)
+	}
+	ready, watched := readyOf(s.Pools[s.Previous])
+	if watched == 0 || ready > 0 {
+		return line
+	}
+	states := map[string]bool{}
+	for _, sv := range s.Pools[s.Previous].Servers {
+		if sv.Health != nil {
+			states[sv.Health.State] = true
+		}
+	}
+	switch {
+	case states["unknown"]:
+		return line
+	case states["waiting"] && s.Exclusive:
+		return fmt.Sprintf("`turnout back %s --stop-old CMD` leads to %s, which waits until %s is stopped", name, to, s.Active)
+	}
+	return line + ", which is not ready: it is refused until that is"
+}
+
 // failoverLines say what the door does by itself, and what it did.
-func (c *cli) failoverLines(s api.Service) {
+func (c *cli) failoverLines(name string, s api.Service) {
 	if s.Conflict {
-		c.printf("conflict: two sides look active, and the service is exclusive")
+		c.conflictLines(name, s)
 	}
 	f := s.Failover
 	if f == nil {
@@ -352,6 +385,22 @@ func (c *cli) failoverLines(s api.Service) {
 	c.printf("%s", line)
 }
 
+// conflictLines say which sides look active, and the ways out.
+func (c *cli) conflictLines(name string, s api.Service) {
+	var others []string
+	for _, pool := range sortedKeys(s.Pools) {
+		if ready, _ := readyOf(s.Pools[pool]); ready > 0 && pool != s.Active {
+			others = append(others, pool)
+		}
+	}
+	if len(others) == 0 { // it ends just now
+		c.printf("conflict: two sides look active, and the service is exclusive")
+		return
+	}
+	c.printf("conflict: two sides look active, and the service is exclusive: %s and %s; new clients stay on %s", s.Active, strings.Join(others, " and "), s.Active)
+	c.printf("stop %s, unless that is the right one: `turnout swap %s %s --stop-old CMD` stops %s and leads there", strings.Join(others, " and "), name, others[0], s.Active)
+}
+
 // whyNotReady says of each server that is not ready since when and why.
 func (c *cli) whyNotReady(s api.Service) {
 	for _, pool := range sortedKeys(s.Pools) {
@@ -364,8 +413,10 @@ func (c *cli) whyNotReady(s api.Service) {
 			switch {
 			case h.Check != "":
 				why = ": " + h.Check + ": " + h.Reason
+			case h.State == "unknown" && h.Reason != "":
+				why = ": " + h.Reason + ", and have not been asked often enough yet; it serves until shown dead"
 			case h.State == "unknown":
-				why = ": its checks have not been asked often enough yet"
+				why = ": its checks have not been asked often enough yet; it serves until shown dead"
 			}
 			if h.Since.IsZero() {
 				c.printf("%s/%s %s%s", pool, name, h.State, why)

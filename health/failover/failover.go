@@ -247,7 +247,7 @@ func (a *Automation) act(svc *proxy.Service, v View, d Decision, fenced time.Tim
 	ch := proxy.Change{Target: name, Who: proxy.TheFailover, Reason: d.Why}
 	switch d.Act {
 	case Hold:
-		ch.Verb, ch.For, ch.Wait = proxy.VerbHold, spec.Hold+holdSpare, spec.Hold+holdSpare
+		ch.Verb, ch.For, ch.Wait, ch.Spare = proxy.VerbHold, spec.Hold+holdSpare, spec.Hold+holdSpare, holdSpare
 	case Release:
 		ch.Verb = proxy.VerbRelease
 	case Maintain:
@@ -426,7 +426,13 @@ func view(snap *proxy.Snapshot, svc *proxy.Service) View {
 				seen.ReadySince = m.Health.Since
 			}
 			if m.Health.Down() {
-				whys = append(whys, fmt.Sprintf("%s %s: %s: %s", m.Name, m.Health.State, m.Health.Check, m.Health.Reason))
+				why := m.Name + " " + m.Health.State.String()
+				for _, of := range []string{m.Health.Check, m.Health.Reason} {
+					if of != "" {
+						why += ": " + of
+					}
+				}
+				whys = append(whys, why)
 			}
 		}
 		seen.Why = p.Name + " is not ready: " + strings.Join(whys, "; ")

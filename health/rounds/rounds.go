@@ -1,6 +1,7 @@
 // Package rounds goes the rounds of a door's servers: it turns each service's `health` into plans of a
 // health.Monitor, what the monitor finds into states of servers in the switch, and is whom gates ask.
 //
+//	a new file:    Ahead: what it has asked anew, and what the servers that serve say to that
 //	a snapshot:    Set -> Monitor.Set: a plan for each server of a service with checks
 //	a transition:  Monitor -> moved -> level -> Switch.SetHealth, and one line in the log
 //	a failed dial: Switch.Suspects -> Monitor.Suspect: asked at once, also whether it can be connected to
@@ -169,7 +170,10 @@ func (r *Rounds) say(t health.Transition) {
 	fields := []zap.Field{zap.String("service", service), zap.String("pool", pool), zap.String("server", server),
 		zap.Stringer("from", t.From), zap.Stringer("to", t.To)}
 	if t.Check != "" {
-		fields = append(fields, zap.String("check", t.Check), zap.String("reason", t.Reason))
+		fields = append(fields, zap.String("check", t.Check))
+	}
+	if t.Reason != "" {
+		fields = append(fields, zap.String("reason", t.Reason))
 	}
 	svc := r.sw.Current().Service(service)
 	if t.To == health.Failing || t.To == health.Waiting && svc != nil && svc.Active.Name == pool {
@@ -312,6 +316,11 @@ func (r *Rounds) ask(ctx context.Context, check *health.Check, srv *proxy.Server
 			return a
 		}
 	}
+	return r.run(ctx, check, srv, otherwise)
+}
+
+// run runs a check of a server now, without what the monitor knows.
+func (r *Rounds) run(ctx context.Context, check *health.Check, srv *proxy.Server, otherwise time.Duration) health.Answer {
 	limit := check.Limit()
 	if limit == 0 {
 		limit = otherwise
