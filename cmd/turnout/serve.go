@@ -214,7 +214,7 @@ func (s *serving) open(loops int) (err error) {
 			s.certs.Close()
 		}
 	}()
-	s.front, err = front.New(front.Options{Switch: s.sw, Loops: loops, Log: s.log, Certs: s.certs})
+	s.front, err = front.New(front.Options{Switch: s.sw, Loops: loops, Log: s.log, Certs: s.certs, Ceiling: ceiling(descriptorLimit())})
 	if err != nil {
 		return err
 	}
@@ -308,6 +308,12 @@ func (s *serving) announce(loops int) {
 	s.log.Info("serving", zap.Uint64("revision", snap.Revision), zap.String("config", s.path), zap.String("socket", s.cfg.Load().Admin.Socket),
 		zap.Int("loops", loops), zap.Uint64("descriptors", descriptorLimit()), zap.Int("pid", os.Getpid()), zap.String("version", thisVersion().Version))
 	s.notify(listen.Ready, s.statusLine())
+}
+
+// ceiling is the first descriptor that clients do not get: an eighth is for the admin socket, the journal and checks.
+func ceiling(limit uint64) int {
+	limit = min(limit, 1<<30) // unlimited
+	return int(limit - min(limit/8, 256))
 }
 
 func (s *serving) statusLine() string {

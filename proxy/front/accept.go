@@ -76,21 +76,34 @@ func (e *entrance) acceptOne(slot uint32, fd int) bool {
 	switch err {
 	case 0:
 		e.welcome(slot, nfd, from.Addr())
+		if e.loop.Crowded(nfd) { // this one is served, and no further one taken
+			e.pause(slot, fd, syscall.EMFILE)
+			return false
+		}
 		return true
 	case syscall.ECONNABORTED, syscall.EPROTO, syscall.EPERM: // this one went away again
 		return true
 	case syscall.EMFILE, syscall.ENFILE, syscall.ENOBUFS, syscall.ENOMEM:
-		// Clients stay in the kernel's queue, unharmed, until connections have ended.
-		e.front.Starvation("accept", err)
-		_ = e.loop.Del(fd)
-		e.pauses.Set(slot, e.loop.Now()+int64(acceptPause))
+		e.pause(slot, fd, err)
 	}
 	return false
 }
 
+// pause lets a listener rest: clients stay in the kernel's queue, unharmed, until connections have ended.
+func (e *entrance) pause(slot uint32, fd int, err syscall.Errno) {
+	e.front.Starvation("accept", err)
+	_ = e.loop.Del(fd)
+	e.pauses.Set(slot, e.loop.Now()+int64(acceptPause))
+}
+
 // resume lets a listener accept again.
 func (e *entrance) resume(slot uint32) {
-	if fd, ok := e.listeners[slot]; ok {
+	fd, ok := e.listeners[slot]
+	switch {
+	case !ok:
+	case e.loop.Full(fd):
+		e.pauses.Set(slot, e.loop.Now()+int64(acceptPause))
+	default:
 		e.listen(slot, fd)
 	}
 }

@@ -56,6 +56,9 @@ type Options struct {
 	Loops  int // how many event loops; the Switch must have been made for as many
 	Log    *zap.Logger
 	Certs  *certs.Manager // what services that terminate TLS show; nil: there are none
+	// Ceiling is the first descriptor that clients, servers and pipes do not get, so that the door can be asked and
+	// told, and can ask its servers, however many clients there are. 0: they may have them all.
+	Ceiling int
 }
 
 // Front owns the loops and the listeners. It implements proxy.Plane, is given to Switch.Start, and belongs to
@@ -95,6 +98,7 @@ func New(opt Options) (*Front, error) {
 			}
 			return nil, err
 		}
+		l.KeepBelow(opt.Ceiling)
 		f.doors = append(f.doors, newEntrance(f, l))
 	}
 	loops := make([]*loop.Loop, len(f.doors))

@@ -25,6 +25,7 @@ type Loop struct {
 	now      int64
 	turned   int64 // when the Go scheduler last had its turn; see letSchedule
 	naps     bool  // it has Ps to spare beside those of the loops
+	ceiling  int   // see KeepBelow
 
 	again, againSpare []Token
 	wheels            []*Wheel

@@ -41,6 +41,11 @@ func (l *Loop) GetPipe() (p Pipe, ok bool) {
 	if !ok {
 		return Pipe{}, false
 	}
+	if l.Crowded(int(max(p.R, p.W))) {
+		Close(int(p.R))
+		Close(int(p.W))
+		return Pipe{}, false
+	}
 	pool.size = size
 	pool.open++
 	return p, true

@@ -110,6 +110,11 @@ func Socket(domain, typ, proto int) (fd int, err syscall.Errno) {
 	return int(n), 0
 }
 
+func dup(fd int) (int, syscall.Errno) {
+	n, _, errno := syscall.RawSyscall(syscall.SYS_FCNTL, uintptr(fd), unix.F_DUPFD_CLOEXEC, 0)
+	return int(n), errno
+}
+
 // Connect begins to connect. EINPROGRESS: an Out event will tell, and GetsockErr how it went. A Unix
 // socket answers at once; EAGAIN there means that its backlog is full.
 func Connect(fd int, to *Sockaddr) syscall.Errno {

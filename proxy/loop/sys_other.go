@@ -27,4 +27,5 @@ func InQueue(int) (int, syscall.Errno)                 { return 0, syscall.ENOSY
 func Getsockname(int, *Sockaddr) syscall.Errno         { return syscall.ENOSYS }
 func Getpeername(int, *Sockaddr) syscall.Errno         { return syscall.ENOSYS }
 
+func dup(int) (int, syscall.Errno)   { return -1, syscall.ENOSYS }
 func openPipe(int) (Pipe, int, bool) { return Pipe{}, 0, false }

@@ -35,7 +35,7 @@ func (w *worker) dialOn(slot uint32, c *client, svc *proxy.Service, srv *proxy.S
 			c.tried.Add(int(c.position))
 			return false
 		}
-		fd, err = loop.Socket(to.Family(), loop.SockStream, 0)
+		fd, err = w.loop.Socket(to.Family(), loop.SockStream, 0)
 		if err == syscall.EMFILE || err == syscall.ENFILE || err == syscall.ENOBUFS || err == syscall.ENOMEM {
 			w.claims.GiveUp(srv)
 			w.starve(slot, c, svc, err)
