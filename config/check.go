@@ -124,13 +124,16 @@ func (c *checker) pool(p *named[poolKeys], service *serviceKeys, own *claims) pr
 			weightless = false
 			continue
 		}
-		address, h2c := strings.CutPrefix(k.address.v, h2cScheme)
-		if h2c && service.mode.v != proxy.HTTP {
-			c.refuse(k.address.place, k.address.raw, "h2c:// is of no use in mode tcp, which carries any protocol; want mode: http in this service, or the address alone")
-		} else if h2c && service.serverTLS.v.on {
-			c.refuse(k.address.place, k.address.raw, "h2c:// is HTTP/2 without TLS, and the service has server_tls; want one of them")
+		scheme, address := schemeOf(k.address.v)
+		switch {
+		case scheme != "" && service.mode.v != proxy.HTTP:
+			c.refuse(k.address.place, k.address.raw, scheme+" is of no use in mode tcp, which carries any protocol; want mode: http in this service, or the address alone")
+		case scheme == h2cScheme && service.serverTLS.v.on:
+			c.refuse(k.address.place, k.address.raw, "h2c:// is HTTP/2 without TLS, and the service has server_tls; want h2://, or no server_tls")
+		case scheme == h2Scheme && !service.serverTLS.v.on && !service.serverTLS.bad:
+			c.refuse(k.address.place, k.address.raw, "h2:// is HTTP/2 over TLS; want server_tls in this service, which says how servers prove who they are, or h2c://")
 		}
-		server := proxy.ServerSpec{Name: cmp.Or(k.name.v, address), Address: address, H2C: h2c, Weight: k.weight.v, MaxConnections: k.maxConnections.v}
+		server := proxy.ServerSpec{Name: cmp.Or(k.name.v, address), Address: address, H2: scheme != "", Weight: k.weight.v, MaxConnections: k.maxConnections.v}
 		if line, twice := addresses[server.Address]; twice {
 			c.refuse(k.address.place, k.address.raw, fmt.Sprintf("the same server twice in one pool; first on line %d", line))
 		} else {

@@ -294,7 +294,7 @@ func (d *diff) pool(old, next proxy.PoolSpec) {
 			if before.Address != s.Address {
 				d.say(": address " + before.Address + " → " + s.Address + " (connections to the old one drain)")
 			}
-			if before.H2C != s.H2C {
+			if before.H2 != s.H2 {
 				d.words(": protocol", protocol(before), protocol(s))
 			}
 			d.words(": weight", fmt.Sprint(before.Weight), fmt.Sprint(s.Weight))
@@ -374,7 +374,7 @@ func serversInWords(p proxy.PoolSpec) string {
 }
 
 func protocol(s proxy.ServerSpec) string {
-	if s.H2C {
+	if s.H2 {
 		return "HTTP/2"
 	}
 	return "HTTP/1.1"

@@ -173,25 +173,34 @@ type serverKeys struct {
 	maxConnections value[int]
 }
 
-// serverAddressShape is addressShape with h2c:// before it, or not.
-var serverAddressShape = text(wantServer, object{"pattern": "^(h2c://)?unix:/.|^(h2c://)?[^/]+:[0-9]+$"}, func(s string) (string, string) {
-	rest, h2c := strings.CutPrefix(s, h2cScheme)
+// serverAddressShape is addressShape with h2c:// or h2:// before it, or not.
+var serverAddressShape = text(wantServer, object{"pattern": "^(h2c?://)?unix:/.|^(h2c?://)?[^/]+:[0-9]+$"}, func(s string) (string, string) {
+	scheme, rest := schemeOf(s)
 	address, problem := parseServer(rest)
-	if h2c {
-		address = h2cScheme + address
-	}
-	return address, problem
+	return scheme + address, problem
 })
 
-// h2cScheme is before the address of a server that speaks HTTP/2 without TLS.
-const h2cScheme = "h2c://"
+// Before the address of a server that speaks HTTP/2: without TLS, and with.
+const (
+	h2cScheme = "h2c://"
+	h2Scheme  = "h2://"
+)
+
+func schemeOf(s string) (scheme, address string) {
+	for _, scheme := range []string{h2cScheme, h2Scheme} {
+		if address, has := strings.CutPrefix(s, scheme); has {
+			return scheme, address
+		}
+	}
+	return "", s
+}
 
 var addressShape = text(wantServer, object{"pattern": "^unix:/.|^[^/]+:[0-9]+$"}, parseServer)
 
 var serverShape = keysOf(
 	key("name", "What the server is called. Default: its address.",
 		name(), func(s *serverKeys) *value[string] { return &s.name }),
-	key("address", "host:port or unix:/path; http: with h2c:// before it, the server is spoken to in HTTP/2 without TLS, as gRPC needs.",
+	key("address", "host:port or unix:/path; http: with h2c:// before it, the server is spoken to in HTTP/2 without TLS, with h2:// in HTTP/2 over TLS (server_tls), as gRPC needs.",
 		serverAddressShape, func(s *serverKeys) *value[string] { return &s.address }).mustBe(),
 	key("weight", "Its share of new connections beside the others; 0: none.",
 		whole(0, 256).or(1), func(s *serverKeys) *value[int] { return &s.weight }),

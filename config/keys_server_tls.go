@@ -66,7 +66,8 @@ func (c *checker) serverTLS(k *serviceKeys) *proxy.ServerTLSSpec {
 	if !t.insecure.v && t.serverName.v == "" {
 		for _, p := range k.pools.v {
 			for _, s := range p.v.servers.v {
-				if address := s.v.address; !address.bad && strings.HasPrefix(address.v, "unix:") {
+				address := s.v.address
+				if _, plain := schemeOf(address.v); !address.bad && strings.HasPrefix(plain, "unix:") {
 					c.refuse(address.place, address.raw, "no host that the server could prove to be: want server_tls.server_name")
 				}
 			}

@@ -207,7 +207,7 @@ func TestParse_ReadsEveryKey(t *testing.T) {
 			t.Errorf("got %+v, want %+v", got, want)
 		}
 	}
-	want11 := []proxy.ServerSpec{{Name: "127.0.0.1:50051", Address: "127.0.0.1:50051", Weight: 1, H2C: true}, {Name: "two", Address: "calls.example.org:50051", Weight: 1, H2C: true}, {Name: "127.0.0.1:80", Address: "127.0.0.1:80", Weight: 1}}
+	want11 := []proxy.ServerSpec{{Name: "127.0.0.1:50051", Address: "127.0.0.1:50051", Weight: 1, H2: true}, {Name: "two", Address: "calls.example.org:50051", Weight: 1, H2: true}, {Name: "127.0.0.1:80", Address: "127.0.0.1:80", Weight: 1}}
 	if got := cfg.Spec().Services[11].Pools[0].Servers; !reflect.DeepEqual(got, want11) {
 		t.Errorf("got %+v", got)
 	}

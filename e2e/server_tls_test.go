@@ -134,3 +134,41 @@ func TestServerTLS_ASwapToServersThatCannotProveWhoTheyAreIsRefusedWithTheReason
 	d.must("swap", "plain", "good").wants(t, 0, "plain: plain -> good")
 	eventually(t, "the good server is ready again", func() bool { return d.service("watched").Pools["good"].Servers[good.addr].State == "ready" })
 }
+
+// Servers at h2:// are asked as they are spoken to: in TLS that agrees upon h2.
+func TestServerTLS_ServersOfHTTP2AreCheckedAndGatedInHTTP2(t *testing.T) {
+	t.Parallel()
+	ca := certstest.New(t)
+	c := &tls.Config{Certificates: []tls.Certificate{ca.Load(ca.Pair(t.TempDir(), "s", "127.0.0.1"))}}
+	speaks := func(name string, h2 bool) string {
+		s := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { _, _ = fmt.Fprintf(w, "%s %d", name, r.ProtoMajor) }))
+		s.TLS, s.EnableHTTP2 = c.Clone(), h2
+		if h2 {
+			s.TLS.NextProtos = []string{"h2"}
+		}
+		s.Config.ErrorLog = log.New(io.Discard, "", 0)
+		s.StartTLS()
+		t.Cleanup(s.Close)
+		return s.Listener.Addr().String()
+	}
+	blue, green, old := speaks("blue", true), speaks("green", true), speaks("old", false)
+	address := freePort(t)
+	pools := fmt.Sprintf("pools: {blue: [%q], green: [%q], old: [%q]}, server_tls: {ca: %s}", "h2://"+blue, "h2://"+green, "h2://"+old, ca.File)
+	d := newDoor(t, fmt.Sprintf("checks: {page: {http: {path: /}}}\nservices:\n  calls: {mode: http, listen: %q, %s}\n  watched: {mode: http, listen: %q, %[2]s, health: {checks: [page], interval: 500ms, timeout: 20s}}\n",
+		address, pools, freePort(t))).start()
+	const why = "tls: the server does not speak h2 (ALPN)"
+	eventually(t, "the servers are asked", func() bool {
+		p := d.service("watched").Pools
+		h := p["old"].Servers[old].Health
+		return p["blue"].Servers[blue].State == "ready" && p["green"].Servers[green].State == "ready" && h != nil && strings.Contains(h.Reason, why)
+	})
+	for _, service := range []string{"calls", "watched"} {
+		d.cli("swap", service, "old").wants(t, 4, why, "still serving blue")
+		d.must("swap", service, "green")
+	}
+	if got := asked(address); got != "green 2" {
+		t.Errorf("got %q", got)
+	}
+	d.must("probe", "calls/blue").wants(t, 0, "1 answered, 0 failed")
+	d.cli("probe", "calls/old").wants(t, 4, "no server could be reached; "+old+": "+why)
+}

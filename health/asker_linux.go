@@ -112,7 +112,7 @@ const (
 func (m *Monitor) askPlainly(ctx context.Context, w *watch) bool {
 	p, isSimple := w.check.probe.(simple)
 	target := w.check.whom(w.of.plan.Target)
-	if !isSimple || target.TLS != nil || w.check.spec.Reference != nil {
+	if !isSimple || target.TLS != nil || target.H2 || w.check.spec.Reference != nil {
 		return false
 	}
 	t := &turn{ctx: ctx, w: w, p: p, plan: w.of.plan, target: target, fd: -1, place: -1}

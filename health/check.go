@@ -41,6 +41,8 @@ type Target struct {
 	// TLS is how its own address is spoken to, asked at each run, for certificates change; nil: without. A check that
 	// says something of TLS itself, or has an address of its own, does not go by it.
 	TLS func() *tls.Config
+	// H2: its own address is spoken to in HTTP/2.
+	H2 bool
 }
 
 // Answer is what came of one run.
@@ -101,7 +103,7 @@ func (c *Check) Run(ctx context.Context, t Target) Answer {
 // whom is who is asked for a target, and how: itself, unless the check has an address of its own.
 func (c *Check) whom(t Target) Target {
 	if c.spec.Address != "" {
-		t.Address, t.TLS = c.spec.Address, nil
+		t.Address, t.TLS, t.H2 = c.spec.Address, nil, false
 	}
 	switch {
 	case c.plain:

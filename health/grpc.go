@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"net/url"
 
 	"golang.org/x/net/http2"
 )
@@ -31,7 +32,8 @@ func newGRPC(o *GRPC, c *Check) (prober, error) {
 var serving = map[uint64]string{0: "UNKNOWN", 1: "SERVING", 2: "NOT_SERVING", 3: "SERVICE_UNKNOWN"}
 
 func (p *grpcProbe) ask(ctx context.Context, t Target) (result, error) {
-	c, err := dial(ctx, t, http2.NextProtoTLS)
+	t.H2 = true
+	c, err := dial(ctx, t)
 	if err != nil {
 		return result{}, err
 	}
@@ -52,24 +54,9 @@ func (p *grpcProbe) ask(ctx context.Context, t Target) (result, error) {
 }
 
 func (p *grpcProbe) call(ctx context.Context, c *line, t Target) ([]byte, error) {
-	_, host := split(t.Address)
-	if host[0] == '/' {
-		host = "localhost"
-	}
-	scheme := "http"
-	if t.TLS != nil {
-		scheme = "https"
-	}
-	cc, err := (&http2.Transport{DisableCompression: true, MaxHeaderListSize: 64 << 10, AllowHTTP: true}).NewClientConn(c)
-	if err != nil {
-		return nil, readWords(err)
-	}
-	q, err := http.NewRequestWithContext(ctx, http.MethodPost, scheme+"://"+host+"/grpc.health.v1.Health/Check", bytes.NewReader(p.frame))
-	if err != nil {
-		return nil, fmt.Errorf("address %q: want host:port", t.Address)
-	}
-	q.Header = http.Header{"Content-Type": {"application/grpc"}, "Te": {"trailers"}, "User-Agent": {"turnout"}}
-	a, err := cc.RoundTrip(q)
+	q := &http.Request{Method: http.MethodPost, URL: &url.URL{Path: "/grpc.health.v1.Health/Check"}, Body: io.NopCloser(bytes.NewReader(p.frame)), ContentLength: int64(len(p.frame)),
+		Header: http.Header{"Content-Type": {"application/grpc"}, "Te": {"trailers"}, "User-Agent": {"turnout"}}}
+	a, err := overH2(ctx, c, t, q)
 	if refused := alert(err); refused != nil {
 		return nil, refused
 	}
@@ -85,6 +72,31 @@ func (p *grpcProbe) call(ctx context.Context, c *line, t Target) ([]byte, error)
 		return nil, readWords(err)
 	}
 	return body, grpcStatus(a)
+}
+
+// overH2 sends a request in HTTP/2. What reads of the connection ends with it.
+func overH2(ctx context.Context, c *line, t Target, q *http.Request) (*http.Response, error) {
+	cc, err := (&http2.Transport{DisableCompression: true, MaxHeaderListSize: 64 << 10, AllowHTTP: true}).NewClientConn(c)
+	if err != nil {
+		return nil, err
+	}
+	u := *q.URL
+	u.Scheme, u.Host = "http", hostOf(t)
+	if t.TLS != nil {
+		u.Scheme = "https"
+	}
+	q = q.WithContext(ctx)
+	q.URL = &u
+	return cc.RoundTrip(q)
+}
+
+// hostOf is who is asked, as a URL names it.
+func hostOf(t Target) string {
+	network, address := split(t.Address)
+	if network == "unix" {
+		return "localhost"
+	}
+	return address
 }
 
 func grpcStatus(a *http.Response) error {

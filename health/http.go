@@ -90,7 +90,25 @@ func credentials(value string) []string {
 
 var readers = sync.Pool{New: func() any { return bufio.NewReaderSize(nil, 4<<10) }}
 
-func (p *httpProbe) ask(ctx context.Context, t Target) (result, error) { return askPlainly(ctx, p, t) }
+func (p *httpProbe) ask(ctx context.Context, t Target) (result, error) {
+	if !t.H2 {
+		return askPlainly(ctx, p, t)
+	}
+	c, err := dial(ctx, t)
+	if err != nil {
+		return result{}, err
+	}
+	defer c.Close() //nolint:errcheck // all was said
+	a, err := overH2(ctx, c, t, p.request(t, true))
+	switch refused := alert(err); {
+	case refused != nil:
+		return result{}, refused
+	case err != nil:
+		return result{}, errors.New("the server does not speak HTTP/2")
+	}
+	defer a.Body.Close() //nolint:errcheck // the line is cut
+	return p.result(a, t)
+}
 
 func (p *httpProbe) listens() bool { return true }
 
@@ -122,11 +140,8 @@ func (p *httpProbe) read(from io.Reader, t Target) (result, error) {
 
 func (p *httpProbe) request(t Target, again bool) *http.Request {
 	host := p.Host
-	if network, address := split(t.Address); host == "" {
-		host = address
-		if network == "unix" {
-			host = "localhost"
-		}
+	if host == "" {
+		host = hostOf(t)
 	}
 	q := &http.Request{Method: p.Method, URL: p.url, Host: host, Header: p.header, Close: !again, ProtoMajor: 1, ProtoMinor: 1}
 	if p.Body != "" {

@@ -323,7 +323,7 @@ func (m *Monitor) put(id string, p Plan) {
 		w = &watched{id: id, since: time.Now()}
 		m.targets[id] = w
 	}
-	if w.plan.Target.Name != p.Target.Name || (w.plan.Target.TLS == nil) != (p.Target.TLS == nil) { // expressions may have judged by the name
+	if w.plan.Target.Name != p.Target.Name || (w.plan.Target.TLS == nil) != (p.Target.TLS == nil) || w.plan.Target.H2 != p.Target.H2 { // expressions may have judged by the name
 		w.halt()
 	}
 	w.plan = p

@@ -4,15 +4,16 @@ import (
 	"context"
 	"crypto/tls"
 	"errors"
-	"fmt"
 	"net"
-	"slices"
-	"strings"
 	"time"
+
+	"golang.org/x/net/http2"
+
+	"github.com/turnout-proxy/turnout/proxy/secure"
 )
 
 // secure makes the line's connection one of TLS. Nothing is resumed: the server proves anew who it is.
-func (l *line) secure(ctx context.Context, config *tls.Config, address string, protocol []string) error {
+func (l *line) secure(ctx context.Context, config *tls.Config, address string, h2 bool) error {
 	c := config.Clone()
 	j := &judged{}
 	c.ClientSessionCache = j
@@ -31,8 +32,10 @@ func (l *line) secure(ctx context.Context, config *tls.Config, address string, p
 			c.ServerName = host
 		}
 	}
-	if len(protocol) > 0 {
-		c.NextProtos = protocol
+	protocol := ""
+	if h2 {
+		protocol = http2.NextProtoTLS
+		c.NextProtos = []string{protocol}
 	}
 	s := tls.Client(l.Conn, c)
 	j.conn = s
@@ -40,8 +43,8 @@ func (l *line) secure(ctx context.Context, config *tls.Config, address string, p
 		return tlsWords(err, protocol)
 	}
 	l.Conn = s
-	if agreed := s.ConnectionState(); len(protocol) > 0 && !slices.Contains(protocol, agreed.NegotiatedProtocol) {
-		return noProtocol(protocol)
+	if agreed := s.ConnectionState(); h2 && agreed.NegotiatedProtocol != protocol {
+		return errors.New(secure.NoProtocol(protocol))
 	} else if agreed.Version < tls.VersionTLS13 {
 		l.judged = nil // a refusal would have come within the handshake
 	}
@@ -90,35 +93,19 @@ func (l *line) accepted() error {
 // alert is what the other side has said against a connection, in words; nil when err is something else.
 func alert(err error) error {
 	var op *net.OpError
-	if !errors.As(err, &op) || op.Op != "remote error" { // so crypto/tls calls it
-		return nil
+	if errors.As(err, &op) && op.Op == "remote error" { // so crypto/tls calls it
+		return errors.New(secure.Words(err, ""))
 	}
-	return fmt.Errorf("tls: the server says: %s", strings.TrimPrefix(op.Err.Error(), "tls: "))
-}
-
-// noApplicationProtocol is the alert of a server that speaks no protocol of ours (RFC 7301 3.2).
-const noApplicationProtocol = tls.AlertError(120)
-
-func noProtocol(protocol []string) error {
-	return fmt.Errorf("tls: the server does not speak %s (ALPN)", strings.Join(protocol, ", "))
+	return nil
 }
 
 // tlsWords says why a handshake failed.
-func tlsWords(err error, protocol []string) error {
-	var record tls.RecordHeaderError
-	var timeout net.Error
-	refused := alert(err)
-	switch {
-	case errors.As(err, &record):
-		return errors.New("tls: the server does not speak TLS")
-	case refused != nil && len(protocol) > 0 && strings.HasSuffix(refused.Error(), strings.TrimPrefix(noApplicationProtocol.Error(), "tls: ")):
-		return noProtocol(protocol)
-	case refused != nil:
-		return refused
-	case errors.Is(err, context.Canceled):
-		return &words{"tls: given up", context.Canceled}
-	case errors.Is(err, context.DeadlineExceeded) || errors.As(err, &timeout) && timeout.Timeout():
-		return &words{"tls: no answer in time", context.DeadlineExceeded}
+func tlsWords(err error, protocol string) error {
+	text := secure.Words(err, protocol)
+	for _, end := range []error{context.Canceled, context.DeadlineExceeded} {
+		if errors.Is(err, end) {
+			return &words{text, end}
+		}
 	}
-	return fmt.Errorf("tls: %s", strings.TrimPrefix(err.Error(), "tls: "))
+	return errors.New(text)
 }

@@ -3,7 +3,12 @@ package health
 import (
 	"context"
 	"crypto/tls"
+	"fmt"
+	"io"
+	"log"
 	"net"
+	"net/http"
+	"net/http/httptest"
 	"os"
 	"testing"
 	"time"
@@ -185,4 +190,34 @@ func TestMonitor_ATargetIsSpokenToAnewWhenItsTLSComesOrGoes(t *testing.T) {
 	p.Target.TLS = nil
 	m.Put("a", p)
 	becomes(Failing)
+}
+
+func TestHTTP_AsksAServerThatSpeaksHTTP2AlonePerItsTarget(t *testing.T) {
+	ca := certstest.New(t)
+	h := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { _, _ = fmt.Fprintf(w, `{"proto": %d}`, r.ProtoMajor) })
+	secure := httptest.NewUnstartedServer(h)
+	secure.EnableHTTP2 = true
+	secure.TLS = &tls.Config{Certificates: []tls.Certificate{ca.Load(ca.Pair(t.TempDir(), "s", "127.0.0.1"))}, NextProtos: []string{"h2"}}
+	secure.Config.ErrorLog = log.New(io.Discard, "", 0)
+	secure.StartTLS()
+	t.Cleanup(secure.Close)
+	plain := httptest.NewUnstartedServer(h)
+	plain.Config.Protocols = new(http.Protocols)
+	plain.Config.Protocols.SetUnencryptedHTTP2(true)
+	plain.Start()
+	t.Cleanup(plain.Close)
+	spec := Spec{HTTP: &HTTP{}, Expect: "status == 200 && body.proto == 2", Timeout: 20 * time.Second}
+	for _, row := range []struct {
+		target Target
+		spec   Spec
+		want   string
+	}{
+		{Target{Address: secure.Listener.Addr().String(), TLS: func() *tls.Config { return ca.Client("") }, H2: true}, spec, ""},
+		{Target{Address: secure.Listener.Addr().String(), TLS: func() *tls.Config { return ca.Client("") }, H2: true}, Spec{TCP: &TCP{}, Timeout: spec.Timeout}, ""},
+		{Target{Address: plain.Listener.Addr().String(), H2: true}, spec, ""},
+		{Target{Address: plain.Listener.Addr().String(), H2: true}, Spec{TCP: &TCP{}, Timeout: spec.Timeout}, ""},
+		{Target{Address: saying(t, "HTTP/1.1 200 OK\r\n\r\n"), H2: true}, spec, "the server does not speak HTTP/2"},
+	} {
+		wantReason(t, must(t, row.spec).Run(t.Context(), row.target), row.want)
+	}
 }

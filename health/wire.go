@@ -21,9 +21,9 @@ type line struct {
 	judged *judged // in TLS 1.3, when the server has asked for a certificate; else nil
 }
 
-// dial connects, speaks TLS if the target is spoken to so, and binds the connection to ctx. protocol is what must be agreed
-// upon in TLS (ALPN); "": what the target's TLS says.
-func dial(ctx context.Context, t Target, protocol ...string) (*line, error) {
+// dial connects, speaks TLS if the target is spoken to so, and binds the connection to ctx. In TLS, a target that is spoken to in
+// HTTP/2 has to agree to that (ALPN).
+func dial(ctx context.Context, t Target) (*line, error) {
 	network, address := split(t.Address)
 	d := net.Dialer{KeepAlive: -1} // four calls less: no run lives long enough for it
 	c, err := d.DialContext(ctx, network, address)
@@ -34,7 +34,7 @@ func dial(ctx context.Context, t Target, protocol ...string) (*line, error) {
 	if t.TLS == nil {
 		return l, nil
 	}
-	if err := l.secure(ctx, t.TLS(), address, protocol); err != nil {
+	if err := l.secure(ctx, t.TLS(), address, t.H2); err != nil {
 		_ = l.Close() // the handshake's error says more
 		return nil, err
 	}

@@ -27,7 +27,7 @@ func Wall(ns int64) time.Time {
 type Server struct {
 	Service, Pool, Name string
 	Address             string // host:port or unix:/path
-	H2C                 bool   // spoken to in HTTP/2, without TLS
+	H2                  bool   // spoken to in HTTP/2
 
 	id    uint64     // of its pool and name
 	hash  uint64     // of Address, for SourceHash
@@ -100,7 +100,7 @@ func (n Requests) Add(m Requests) Requests {
 }
 
 func newServer(service, pool string, spec ServerSpec, loops int) *Server {
-	return &Server{Service: service, Pool: pool, Name: spec.Name, Address: spec.Address, H2C: spec.H2C, id: hashString(pool + "/" + spec.Name), hash: hashString(spec.Address), cells: make([]cell, loops)}
+	return &Server{Service: service, Pool: pool, Name: spec.Name, Address: spec.Address, H2: spec.H2, id: hashString(pool + "/" + spec.Name), hash: hashString(spec.Address), cells: make([]cell, loops)}
 }
 
 // ServerCounts is a reading of a Server. Counters of different loops are read one after another, so a

@@ -539,7 +539,7 @@ func buildPool(service *ServiceSpec, sp *PoolSpec, mem *ServiceMemory, was *Serv
 	members := make([]Member, len(sp.Servers))
 	for i, srv := range sp.Servers {
 		members[i] = Member{Weight: srv.Weight, Max: srv.MaxConnections}
-		if m := had[srv.Name]; m != nil && m.Address == srv.Address && m.H2C == srv.H2C {
+		if m := had[srv.Name]; m != nil && m.Address == srv.Address && m.H2 == srv.H2 {
 			members[i].Server, members[i].warmup, members[i].cold = m.Server, m.warmup, m.cold
 			if service.Health != nil { // what is known of it holds until its checks have spoken again
 				members[i].Health = m.Health

@@ -120,7 +120,7 @@ type ServerSpec struct {
 	Address        string // host:port or unix:/path; a host name is resolved by package config's caller, see Resolve
 	Weight         int    // 0..256; 0: no new connections by balancing; default 1
 	MaxConnections int    // 0: no limit
-	H2C            bool   // of http services: it is spoken to in HTTP/2, without TLS (prior knowledge, RFC 9113 3.3)
+	H2             bool   // of http services: it is spoken to in HTTP/2; with ServerTLS in TLS (ALPN h2), else without (prior knowledge, RFC 9113 3.3)
 }
 
 // DrainSpec is the default policy of a drain.

@@ -104,7 +104,7 @@ func (r *Rounds) plan(h *proxy.HealthSpec, srv *proxy.Server) health.Plan {
 
 // Target is a server as one that checks ask: spoken to as its service's connections are.
 func (r *Rounds) Target(srv *proxy.Server) health.Target {
-	t := health.Target{Name: srv.Name, Address: srv.Address}
+	t := health.Target{Name: srv.Name, Address: srv.Address, H2: srv.H2}
 	if svc := r.sw.Current().Service(srv.Service); svc != nil && svc.Spec.ServerTLS != nil {
 		t.TLS = func() *tls.Config {
 			if c := r.secure(srv.Service, srv.Address); c != nil {

@@ -56,7 +56,7 @@ func (w *worker) met(slot, gen uint32, dial uint8, fd int, s *secure.Session, er
 	delete(w.handshakes, slot)
 	c.flags &^= meeting
 	if err != nil {
-		w.dialFailed(slot, c, "tls: "+err.Error())
+		w.dialFailed(slot, c, secure.Words(err, ""))
 		return
 	}
 	c.tls[server] = w.admitted(s)

@@ -1,6 +1,7 @@
 package stream_test
 
 import (
+	"bufio"
 	"bytes"
 	"crypto/tls"
 	"errors"
@@ -9,32 +10,25 @@ import (
 	"math/rand/v2"
 	"net"
 	"strings"
-	"sync"
-	"sync/atomic"
 	"syscall"
 	"testing"
+	"time"
 
 	"github.com/turnout-proxy/turnout/proxy"
 	"github.com/turnout-proxy/turnout/proxy/certs/certstest"
+	"github.com/turnout-proxy/turnout/proxy/proxytest"
 )
-
-// toServers has the door speak TLS with the servers of a spec's one service.
-func toServers(spec *proxy.Spec, t proxy.ServerTLSSpec) *proxy.Spec {
-	t.MinVersion = tls.VersionTLS12
-	spec.Services[0].ServerTLS = &t
-	return spec
-}
 
 func TestServerTLS_CarriesMuchBothWaysByteForByte(t *testing.T) {
 	ca := certstest.New(t)
 	srv := speaksTLS(t, ca, "s", "127.0.0.1")
 	for _, both := range []bool{false, true} {
 		t.Run(fmt.Sprint("with TLS in front: ", both), func(t *testing.T) {
-			spec := toServers(pools([]string{"p", srv.address()}), proxy.ServerTLSSpec{CA: ca.File})
+			spec := proxytest.ToServers(pools([]string{"p", srv.address()}), proxy.ServerTLSSpec{CA: ca.File})
 			spec.Services[0].ProxyProtocol.Send = proxy.ProxyOff
 			var config *tls.Config
 			if both {
-				spec, config = secured(t, spec)
+				spec, config = proxytest.Secured(t, spec)
 			}
 			d := openDoor(t, spec)
 			var c interface {
@@ -85,12 +79,12 @@ func TestServerTLS_AServerThatCannotProveWhoItIsCountsAsAFailedDial(t *testing.T
 			_, _ = io.WriteString(c, "220 hello\r\n")
 			_, _ = io.Copy(io.Discard, c)
 			_ = c.Close()
-		}), "first record does not look like a TLS handshake"},
+		}), "the server does not speak TLS"},
 		"ends at once":           {serve(t, "x", func(c *net.TCPConn) { _ = c.CloseWrite(); _, _ = io.Copy(io.Discard, c); _ = c.Close() }), "ended the connection in the handshake"},
-		"asks for a certificate": {asks(t), "remote error"},
+		"asks for a certificate": {asks(t), "the server says: "},
 	} {
 		t.Run(what, func(t *testing.T) {
-			d := openDoor(t, toServers(pools([]string{"p", bad.server.address(), good.address()}), proxy.ServerTLSSpec{CA: ca.File}))
+			d := openDoor(t, proxytest.ToServers(pools([]string{"p", bad.server.address(), good.address()}), proxy.ServerTLSSpec{CA: ca.File}))
 			for range 4 {
 				if got := readLine(t, d.dial("svc")); got != "good" {
 					t.Errorf("led to %s", got)
@@ -103,13 +97,13 @@ func TestServerTLS_AServerThatCannotProveWhoItIsCountsAsAFailedDial(t *testing.T
 	}
 	t.Run("a certificate is shown", func(t *testing.T) {
 		cert, key := ca.Pair(t.TempDir(), "door", "door.test")
-		d := openDoor(t, toServers(pools([]string{"p", asks(t).address()}), proxy.ServerTLSSpec{CA: ca.File, Cert: cert, Key: key}))
+		d := openDoor(t, proxytest.ToServers(pools([]string{"p", asks(t).address()}), proxy.ServerTLSSpec{CA: ca.File, Cert: cert, Key: key}))
 		if got := readLine(t, d.dial("svc")); got != "good" {
 			t.Error(got)
 		}
 	})
 	t.Run("another name is asked for", func(t *testing.T) {
-		d := openDoor(t, toServers(pools([]string{"p", speaksTLS(t, ca, "named", "db.test").address()}), proxy.ServerTLSSpec{CA: ca.File, ServerName: "db.test"}))
+		d := openDoor(t, proxytest.ToServers(pools([]string{"p", speaksTLS(t, ca, "named", "db.test").address()}), proxy.ServerTLSSpec{CA: ca.File, ServerName: "db.test"}))
 		if got := readLine(t, d.dial("svc")); got != "named" {
 			t.Error(got)
 		}
@@ -135,7 +129,7 @@ func TestServerTLS_WhatIsCutShortDoesNotLookWhole(t *testing.T) {
 			_, _ = io.Copy(io.Discard, raw)
 			_ = raw.Close()
 		})
-		d := openDoor(t, toServers(pools([]string{"p", srv.address()}), proxy.ServerTLSSpec{CA: ca.File}))
+		d := openDoor(t, proxytest.ToServers(pools([]string{"p", srv.address()}), proxy.ServerTLSSpec{CA: ca.File}))
 		c := d.dial("svc").(*net.TCPConn)
 		all, err := io.ReadAll(c)
 		if string(all) != "half" || whole != (err == nil) || !whole && !errors.Is(err, syscall.ECONNRESET) {
@@ -149,43 +143,19 @@ func TestServerTLS_WhatIsCutShortDoesNotLookWhole(t *testing.T) {
 func TestServerTLS_SwapsUnderLoadLoseNothingAndMoveAllThatComesAfter(t *testing.T) {
 	ca := certstest.New(t)
 	blue, green := speaksTLS(t, ca, "blue", "127.0.0.1"), speaksTLS(t, ca, "green", "127.0.0.1")
-	d := openDoor(t, toServers(pools([]string{"blue", blue.address()}, []string{"green", green.address()}), proxy.ServerTLSSpec{CA: ca.File}))
+	d := openDoor(t, proxytest.ToServers(pools([]string{"blue", blue.address()}, []string{"green", green.address()}), proxy.ServerTLSSpec{CA: ca.File}))
 	addr := d.addr("svc")
-	var epoch atomic.Uint64 // odd: a swap is under way
-	var total, failed, late atomic.Int64
-	var stop atomic.Bool
-	var wg sync.WaitGroup
-	for range 6 {
-		wg.Go(func() {
-			for !stop.Load() {
-				before := epoch.Load()
-				c := dialAddr(t, addr)
-				b := make([]byte, 6)
-				n, err := io.ReadAtLeast(c, b, 5)
-				after := epoch.Load()
-				_ = c.(*net.TCPConn).SetLinger(0)
-				_ = c.Close()
-				total.Add(1)
-				if err != nil {
-					t.Log(err)
-					failed.Add(1)
-				} else if isBlue := bytes.HasPrefix(b[:n], []byte("blue")); before == after && before%2 == 0 && isBlue != (before/2%2 == 0) {
-					late.Add(1)
-				}
-			}
-		})
-	}
-	for i := range 30 {
-		waitFor(t, "traffic between two swaps", func() bool { return total.Load() >= int64(5*i) })
-		epoch.Add(1)
-		d.swap("svc", []string{"green", "blue"}[i%2])
-		epoch.Add(1)
-	}
-	stop.Store(true)
-	wg.Wait()
-	if failed.Load() != 0 || late.Load() != 0 {
-		t.Errorf("of %d: %d failed, %d late", total.Load(), failed.Load(), late.Load())
-	}
+	proxytest.Storm{Swaps: 30, Between: 5, Clients: 6, Swap: func(to string) { d.swap("svc", to) }, Ask: func(int) (string, error) {
+		return greeting(dialAddr(t, addr))
+	}}.Run(t, "blue", "green")
+}
+
+// greeting reads the line that a server says first, and ends the connection.
+func greeting(c net.Conn) (string, error) {
+	defer c.Close() //nolint:errcheck // a test's
+	_ = c.SetDeadline(time.Now().Add(20 * time.Second))
+	line, err := bufio.NewReader(c).ReadString('\n')
+	return strings.TrimSuffix(line, "\n"), err
 }
 
 // A dial whose handshake is under way is taken back like any other.
@@ -193,7 +163,7 @@ func TestServerTLS_AHandshakeUnderWayIsTakenBackByASwap(t *testing.T) {
 	ca := certstest.New(t)
 	mute := serve(t, "mute", func(c *net.TCPConn) { _, _ = io.Copy(io.Discard, c); _ = c.Close() })
 	green := speaksTLS(t, ca, "green", "127.0.0.1")
-	d := openDoor(t, toServers(pools([]string{"blue", mute.address()}, []string{"green", green.address()}), proxy.ServerTLSSpec{CA: ca.File}))
+	d := openDoor(t, proxytest.ToServers(pools([]string{"blue", mute.address()}, []string{"green", green.address()}), proxy.ServerTLSSpec{CA: ca.File}))
 	c := d.dial("svc")
 	waitFor(t, "the handshake is under way", func() bool { return d.counts(mute.address()).Dialing == 1 })
 	d.swap("svc", "green")

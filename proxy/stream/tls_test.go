@@ -16,17 +16,8 @@ import (
 	"time"
 
 	"github.com/turnout-proxy/turnout/proxy"
-	"github.com/turnout-proxy/turnout/proxy/certs/certstest"
+	"github.com/turnout-proxy/turnout/proxy/proxytest"
 )
-
-// secured makes the one service of a spec terminate TLS.
-func secured(t testing.TB, spec *proxy.Spec) (*proxy.Spec, *tls.Config) {
-	t.Helper()
-	ca := certstest.New(t)
-	cert, key := ca.Pair(t.TempDir(), "door", "door.test")
-	spec.Services[0].TLS = &proxy.TLSSpec{Mode: proxy.Terminate, MinVersion: tls.VersionTLS12, Handshake: 20 * time.Second, Certs: []proxy.CertSpec{{Cert: cert, Key: key}}}
-	return spec, ca.Client("door.test")
-}
 
 // dialTLS connects and shakes hands.
 func (d *door) dialTLS(config *tls.Config) *tls.Conn {
@@ -71,7 +62,7 @@ func TestTLS_CarriesMuchBothWaysByteForByte(t *testing.T) {
 			got <- [32]byte(h.Sum(nil))
 			sent.Wait()
 		})
-		spec, config := secured(t, pools([]string{"p", srv.address()}))
+		spec, config := proxytest.Secured(t, pools([]string{"p", srv.address()}))
 		d := openDoor(t, spec)
 		d.plane.SmallSendBuffers()
 		c := d.dialTLS(of(config))
@@ -116,7 +107,7 @@ func TestTLS_HalfCloseGoesThroughEachWay(t *testing.T) {
 				_, _ = fmt.Fprintf(c, "got %s", all)
 			}
 		})
-		spec, config := secured(t, pools([]string{"p", srv.address()}))
+		spec, config := proxytest.Secured(t, pools([]string{"p", srv.address()}))
 		d := openDoor(t, spec)
 		c := d.dialTLS(of(config))
 		_, _ = io.WriteString(c, "question")
@@ -134,7 +125,7 @@ func TestTLS_HalfCloseGoesThroughEachWay(t *testing.T) {
 			all, _ := io.ReadAll(c)
 			got <- string(all)
 		})
-		spec, config := secured(t, pools([]string{"p", srv.address()}))
+		spec, config := proxytest.Secured(t, pools([]string{"p", srv.address()}))
 		d := openDoor(t, spec)
 		c := d.dialTLS(config)
 		if all, err := io.ReadAll(c); err != nil || string(all) != "bye" {
@@ -153,7 +144,7 @@ func TestTLS_HalfCloseGoesThroughEachWay(t *testing.T) {
 			_, err := io.ReadAll(c)
 			got <- err
 		})
-		spec, config := secured(t, pools([]string{"p", srv.address()}))
+		spec, config := proxytest.Secured(t, pools([]string{"p", srv.address()}))
 		d := openDoor(t, spec)
 		raw := d.dial("svc")
 		c := tls.Client(raw, config)
@@ -173,7 +164,7 @@ func TestTLS_AResetIsAResetAndNeverAnEnd(t *testing.T) {
 			_ = c.SetLinger(0)
 			_ = c.Close()
 		})
-		spec, config := secured(t, pools([]string{"p", srv.address()}))
+		spec, config := proxytest.Secured(t, pools([]string{"p", srv.address()}))
 		d := openDoor(t, spec)
 		c := d.dialTLS(config)
 		if _, err := io.ReadFull(c, make([]byte, 10)); err != nil {
@@ -191,7 +182,7 @@ func TestTLS_AResetIsAResetAndNeverAnEnd(t *testing.T) {
 			_, err := io.ReadAll(c)
 			got <- err
 		})
-		spec, config := secured(t, pools([]string{"p", srv.address()}))
+		spec, config := proxytest.Secured(t, pools([]string{"p", srv.address()}))
 		d := openDoor(t, spec)
 		raw := d.dial("svc")
 		c := tls.Client(raw, config)
@@ -210,7 +201,7 @@ func TestTLS_AResetIsAResetAndNeverAnEnd(t *testing.T) {
 			_, err := io.ReadAll(c)
 			got <- err
 		})
-		spec, config := secured(t, pools([]string{"p", srv.address()}))
+		spec, config := proxytest.Secured(t, pools([]string{"p", srv.address()}))
 		d := openDoor(t, spec)
 		raw := d.dial("svc")
 		c := tls.Client(raw, config)
@@ -236,7 +227,7 @@ func TestTLS_AClientThatDoesNotReadStopsItsServer(t *testing.T) {
 			}
 		}
 	})
-	spec, config := secured(t, pools([]string{"p", srv.address()}))
+	spec, config := proxytest.Secured(t, pools([]string{"p", srv.address()}))
 	d := openDoor(t, spec)
 	c := d.dialTLS(config)
 	last := int64(-1)
@@ -257,7 +248,7 @@ func TestTLS_AClientThatDoesNotReadStopsItsServer(t *testing.T) {
 
 func TestTLS_WhatIsNoHandshakeCostsOnlyItself(t *testing.T) {
 	srv := echo(t, "s")
-	spec, config := secured(t, pools([]string{"p", srv.address()}))
+	spec, config := proxytest.Secured(t, pools([]string{"p", srv.address()}))
 	spec.Services[0].TLS.Handshake = 300 * time.Millisecond
 	d := openDoor(t, spec)
 	ended := func(c net.Conn) {
@@ -331,7 +322,7 @@ func (d *dribble) Write(b []byte) (int, error) {
 
 func TestTLS_HoldAndSwapKeepTheirPromises(t *testing.T) {
 	blue, green := echo(t, "blue"), echo(t, "green")
-	spec, config := secured(t, pools([]string{"blue", blue.address()}, []string{"green", green.address()}))
+	spec, config := proxytest.Secured(t, pools([]string{"blue", blue.address()}, []string{"green", green.address()}))
 	d := openDoor(t, spec)
 	d.must(proxy.Change{Verb: proxy.VerbHold, Target: "svc", For: time.Minute})
 	stays, leaves, resets := d.dialTLS(config), d.dialTLS(config), d.dialTLS(config)
@@ -348,59 +339,23 @@ func TestTLS_HoldAndSwapKeepTheirPromises(t *testing.T) {
 	}
 
 	// Swaps under load: whoever begins after the answer meets the new side.
-	var failed, late, done atomic.Int64
-	stop := make(chan struct{})
-	var active atomic.Pointer[string] // what the last answer said; nil: either side is right
-	said := "green"
-	active.Store(&said)
-	var wg sync.WaitGroup
-	for range 8 {
-		wg.Go(func() {
-			session := config.Clone()
-			session.ClientSessionCache = tls.NewLRUClientSessionCache(4)
-			for {
-				select {
-				case <-stop:
-					return
-				default:
-				}
-				before := active.Load()
-				c, err := tls.Dial("tcp", d.addr("svc"), session)
-				if err != nil {
-					failed.Add(1)
-					continue
-				}
-				_ = c.SetDeadline(time.Now().Add(20 * time.Second))
-				line := make([]byte, 6)
-				n, err := io.ReadAtLeast(c, line, 5)
-				if err != nil {
-					failed.Add(1)
-				}
-				if side := string(bytes.TrimSpace(line[:n])); before != nil && active.Load() == before && side != *before {
-					late.Add(1)
-				}
-				done.Add(1)
-				_ = c.Close()
-			}
-		})
+	sessions := make([]*tls.Config, 8)
+	for i := range sessions {
+		sessions[i] = config.Clone()
+		sessions[i].ClientSessionCache = tls.NewLRUClientSessionCache(4)
 	}
-	for i := range 20 {
-		waitFor(t, "clients between two swaps", func() bool { return done.Load() >= int64(4*i) })
-		to := []string{"blue", "green"}[i%2]
-		active.Store(nil)
-		d.swap("svc", to)
-		active.Store(&to)
-	}
-	close(stop)
-	wg.Wait()
-	if failed.Load() != 0 || late.Load() != 0 {
-		t.Errorf("of %d: %d failed, %d late", done.Load(), failed.Load(), late.Load())
-	}
+	proxytest.Storm{Swaps: 20, Between: 4, Clients: len(sessions), Swap: func(to string) { d.swap("svc", to) }, Ask: func(i int) (string, error) {
+		c, err := tls.Dial("tcp", d.addr("svc"), sessions[i])
+		if err != nil {
+			return "", err
+		}
+		return greeting(c)
+	}}.Run(t, "green", "blue")
 }
 
 func TestTLS_ADrainsDeadlineEndsAnIdleClientInOrder(t *testing.T) {
 	blue, green := echo(t, "blue"), echo(t, "green")
-	spec, config := secured(t, pools([]string{"blue", blue.address()}, []string{"green", green.address()}))
+	spec, config := proxytest.Secured(t, pools([]string{"blue", blue.address()}, []string{"green", green.address()}))
 	d := openDoor(t, spec)
 	c := d.dialTLS(config)
 	if got := readLine(t, c); got != "blue" {
@@ -419,7 +374,7 @@ func TestTLS_ComesAfterTheClientsPROXYHeaderAndBeforeTheServers(t *testing.T) {
 		all, _ := io.ReadAll(c)
 		got <- string(all)
 	})
-	spec, config := secured(t, pools([]string{"p", srv.address()}))
+	spec, config := proxytest.Secured(t, pools([]string{"p", srv.address()}))
 	spec.Services[0].ProxyProtocol = proxy.ProxyProtocolSpec{Accept: true, Send: proxy.ProxyV1}
 	d := openDoor(t, spec)
 	raw := d.dial("svc")

@@ -13,7 +13,7 @@ const unixRetry = 2 * time.Millisecond // how soon a dial is tried again when a 
 // dial begins to connect to the claimed server for a request whose bytes are kept. False: that failed at once and was
 // counted, and another server may be claimed. True: something will come of it, or has already.
 func (w *worker) dial(slot uint32, c *client, svc *proxy.Service, srv *proxy.Server) bool {
-	if srv.H2C {
+	if srv.H2 {
 		w.reach(slot, c, svc, srv)
 		return true
 	}
@@ -130,7 +130,7 @@ func (w *worker) dialFailed(us uint32, u *upstream, why string) {
 	t.where.Failed(begin, address)
 	c := w.clients.Get(slot)
 	w.undial(us, u)
-	if svc := w.sw.Current().Service(srv.Service); svc != nil && svc.Gives(srv) && !srv.H2C {
+	if svc := w.sw.Current().Service(srv.Service); svc != nil && svc.Gives(srv) && !srv.H2 {
 		if w.dialOn(slot, c, svc, srv, begin, address+1, why) {
 			return
 		}

@@ -10,8 +10,6 @@ import (
 	"net"
 	"net/http"
 	"strings"
-	"sync"
-	"sync/atomic"
 	"testing"
 	"time"
 
@@ -25,6 +23,8 @@ import (
 	"google.golang.org/grpc/status"
 
 	"github.com/turnout-proxy/turnout/proxy"
+	"github.com/turnout-proxy/turnout/proxy/certs/certstest"
+	"github.com/turnout-proxy/turnout/proxy/proxytest"
 )
 
 // talker is a gRPC server that says its name.
@@ -57,26 +57,26 @@ func (s *talker) FullDuplexCall(stream grpc_testing.TestService_FullDuplexCallSe
 	}
 }
 
-// speaksGRPC starts one, and returns its address as it stands in a file.
-func speaksGRPC(t testing.TB, name string) string {
+// speaksGRPC starts one, and returns its address.
+func speaksGRPC(t testing.TB, name string, opt ...grpc.ServerOption) string {
 	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
-	s := grpc.NewServer()
+	s := grpc.NewServer(opt...)
 	grpc_testing.RegisterTestServiceServer(s, &talker{name: name})
 	go func() { _ = s.Serve(l) }() // ends with the test
 	t.Cleanup(s.Stop)
 	return l.Addr().String()
 }
 
-// overH2C has the door speak HTTP/2 with all servers of a spec, and HTTP/2 over TLS with clients.
-func overH2C(t testing.TB, spec *proxy.Spec) (*proxy.Spec, *tls.Config) {
+// overH2 has the door speak HTTP/2 with all servers of a spec, and HTTP/2 over TLS with clients.
+func overH2(t testing.TB, spec *proxy.Spec) (*proxy.Spec, *tls.Config) {
 	t.Helper()
 	for i := range spec.Services[0].Pools {
 		for k := range spec.Services[0].Pools[i].Servers {
-			spec.Services[0].Pools[i].Servers[k].H2C = true
+			spec.Services[0].Pools[i].Servers[k].H2 = true
 		}
 	}
 	return secured2(t, spec)
@@ -99,8 +99,33 @@ func (d *door) grpc(config *tls.Config) grpc_testing.TestServiceClient {
 
 func body(n int) *grpc_testing.Payload { return &grpc_testing.Payload{Body: make([]byte, n)} }
 
+// withAndWithout runs a test with gRPC servers that are spoken to in plain text, and with ones that speak nothing but h2 over TLS.
+func withAndWithout(t *testing.T, test func(t *testing.T, spec *proxy.Spec, config *tls.Config), names ...string) {
+	for _, secure := range []bool{false, true} {
+		t.Run(fmt.Sprint("TLS to servers: ", secure), func(t *testing.T) {
+			ca := certstest.New(t)
+			var list [][]string
+			for _, name := range names {
+				var opt []grpc.ServerOption
+				if secure {
+					opt = append(opt, grpc.Creds(credentials.NewTLS(&tls.Config{Certificates: []tls.Certificate{ca.Load(ca.Pair(t.TempDir(), name, "127.0.0.1"))}})))
+				}
+				list = append(list, []string{name, speaksGRPC(t, name, opt...)})
+			}
+			spec, config := overH2(t, pools(list...))
+			if secure {
+				spec = proxytest.ToServers(spec, proxy.ServerTLSSpec{CA: ca.File})
+			}
+			test(t, spec, config)
+		})
+	}
+}
+
 func TestGRPC_CallsTrailersAndErrorsGoThrough(t *testing.T) {
-	spec, config := overH2C(t, pools([]string{"p", speaksGRPC(t, "s")}))
+	withAndWithout(t, testGRPCCalls, "s")
+}
+
+func testGRPCCalls(t *testing.T, spec *proxy.Spec, config *tls.Config) {
 	d := openDoor(t, spec)
 	c := d.grpc(config)
 	ctx, cancel := context.WithTimeout(context.Background(), 60*time.Second)
@@ -137,18 +162,15 @@ func TestGRPC_CallsTrailersAndErrorsGoThrough(t *testing.T) {
 }
 
 func TestGRPC_SwapsLoseNoCallAndStreamsUnderWayGoOn(t *testing.T) {
-	for name, secured := range map[string]bool{"over TLS": true, "without TLS": false} {
-		t.Run(name, func(t *testing.T) {
-			spec, config := overH2C(t, pools([]string{"blue", speaksGRPC(t, "blue")}, []string{"green", speaksGRPC(t, "green")}))
-			if !secured {
-				spec.Services[0].TLS, spec.Services[0].H2C, config = nil, true, nil
-			}
-			swapGRPC(t, spec, config)
-		})
-	}
+	withAndWithout(t, testGRPCSwaps, "blue", "green")
+	t.Run("without TLS on either side", func(t *testing.T) {
+		spec, _ := overH2(t, pools([]string{"blue", speaksGRPC(t, "blue")}, []string{"green", speaksGRPC(t, "green")}))
+		spec.Services[0].TLS, spec.Services[0].H2C = nil, true
+		testGRPCSwaps(t, spec, nil)
+	})
 }
 
-func swapGRPC(t *testing.T, spec *proxy.Spec, config *tls.Config) {
+func testGRPCSwaps(t *testing.T, spec *proxy.Spec, config *tls.Config) {
 	d := openDoor(t, spec)
 	c := d.grpc(config)
 	ctx, cancel := context.WithTimeout(context.Background(), 120*time.Second)
@@ -171,57 +193,27 @@ func swapGRPC(t *testing.T, spec *proxy.Spec, config *tls.Config) {
 	if name, err := ask(long); err != nil || name != "blue" {
 		t.Fatal(name, err)
 	}
-	var epoch atomic.Uint64 // odd: a swap is under way
-	var total, failed, late atomic.Int64
-	var stop atomic.Bool
-	var wg sync.WaitGroup
-	for i := range 6 {
-		wg.Go(func() {
-			for !stop.Load() {
-				before := epoch.Load()
-				var name string
-				var err error
-				if i%2 == 0 {
-					var got *grpc_testing.SimpleResponse
-					got, err = c.UnaryCall(ctx, &grpc_testing.SimpleRequest{Payload: body(1000)})
-					name = got.GetUsername()
-				} else {
-					var stream grpc_testing.TestService_FullDuplexCallClient
-					if stream, err = c.FullDuplexCall(ctx); err == nil {
-						name, err = ask(stream)
-						for range 3 {
-							if again, err2 := ask(stream); err == nil && (err2 != nil || again != name) {
-								err = fmt.Errorf("a stream of %s went on with %q, %v", name, again, err2)
-							}
-						}
-						_ = stream.CloseSend()
-						if _, err2 := stream.Recv(); err == nil && !errors.Is(err2, io.EOF) {
-							err = err2
-						}
-					}
-				}
-				after := epoch.Load()
-				total.Add(1)
-				if err != nil {
-					t.Log(err)
-					failed.Add(1)
-				} else if before == after && before%2 == 0 && (name == "blue") != (before/2%2 == 0) {
-					late.Add(1)
-				}
+	proxytest.Storm{Swaps: 50, Between: 5, Clients: 6, Swap: func(to string) { d.swap(to) }, Ask: func(i int) (string, error) {
+		if i%2 == 0 {
+			got, err := c.UnaryCall(ctx, &grpc_testing.SimpleRequest{Payload: body(1000)})
+			return got.GetUsername(), err
+		}
+		stream, err := c.FullDuplexCall(ctx)
+		if err != nil {
+			return "", err
+		}
+		name, err := ask(stream)
+		for range 3 {
+			if again, err2 := ask(stream); err == nil && (err2 != nil || again != name) {
+				err = fmt.Errorf("a stream of %s went on with %q, %v", name, again, err2)
 			}
-		})
-	}
-	for i := range 50 {
-		waitFor(t, "calls between two swaps", func() bool { return total.Load() >= int64(5*i) })
-		epoch.Add(1)
-		d.swap([]string{"green", "blue"}[i%2])
-		epoch.Add(1)
-	}
-	stop.Store(true)
-	wg.Wait()
-	if failed.Load() != 0 || late.Load() != 0 {
-		t.Errorf("of %d: %d failed, %d late", total.Load(), failed.Load(), late.Load())
-	}
+		}
+		_ = stream.CloseSend()
+		if _, err2 := stream.Recv(); err == nil && !errors.Is(err2, io.EOF) {
+			err = fmt.Errorf("the end: %w", err2)
+		}
+		return name, err
+	}}.Run(t, "blue", "green")
 	if name, err := ask(long); err != nil || name != "blue" {
 		t.Errorf("the stream from before all swaps: %q, %v", name, err)
 	}
@@ -258,7 +250,7 @@ func TestH2C_AnAnswerCutShortDoesNotLookWholeAndADeadServerIsPassedOver(t *testi
 	}
 	dead := gone.Addr().String()
 	_ = gone.Close()
-	spec, config := overH2C(t, pools([]string{"p", dead, l.Addr().String()}))
+	spec, config := overH2(t, pools([]string{"p", dead, l.Addr().String()}))
 	d := openDoor(t, spec)
 	c := d.http2(config)
 	for _, path := range []string{"/half", "/whole", "/half", "/whole"} {
@@ -284,4 +276,45 @@ func TestH2C_AnAnswerCutShortDoesNotLookWholeAndADeadServerIsPassedOver(t *testi
 			t.Errorf("HTTP/1.1: %v, %v", res, err)
 		}
 	}
+}
+
+// A server of h2:// has to prove who it is and to agree upon h2; what keeps it from that is told, and another one is tried.
+func TestH2_AServerThatIsNotOneOfOursOrDoesNotSpeakHTTP2IsPassedOver(t *testing.T) {
+	ca, other := certstest.New(t), certstest.New(t)
+	ours := func(a *certstest.Authority, host string) grpc.ServerOption {
+		return grpc.Creds(credentials.NewTLS(&tls.Config{Certificates: []tls.Certificate{a.Load(a.Pair(t.TempDir(), "s", host))}}))
+	}
+	good := speaksGRPC(t, "good", ours(ca, "127.0.0.1"))
+	only1, _ := httpsToy(t, ca, func(http.ResponseWriter, *http.Request) {}, "127.0.0.1")
+	silent := greetsWith(t, ca, nil)
+	for bad, why := range map[string]string{
+		speaksGRPC(t, "foreign", ours(other, "127.0.0.1")): "tls: failed to verify certificate: x509: certificate signed by unknown authority",
+		speaksGRPC(t, "named", ours(ca, "127.0.0.2")):      "tls: failed to verify certificate: x509: certificate is valid for 127.0.0.2, not 127.0.0.1",
+		speaksGRPC(t, "plain"):                             "tls: the server does not speak TLS",
+		only1:                                              "tls: the server does not speak h2 (ALPN)",
+		silent:                                             "tls: the server does not speak h2 (ALPN)",
+	} {
+		spec, config := overH2(t, pools([]string{"p", bad, good}))
+		d := openDoor(t, proxytest.ToServers(spec, proxy.ServerTLSSpec{CA: ca.File}))
+		c := d.grpc(config)
+		ctx, cancel := context.WithTimeout(context.Background(), 60*time.Second)
+		for range 3 {
+			if got, err := c.UnaryCall(ctx, &grpc_testing.SimpleRequest{Payload: body(10)}); err != nil || got.Username != "good" {
+				t.Errorf("%s: got %v, %v", why, got, err)
+			}
+		}
+		cancel()
+		if n := d.Current().Service("svc").Pools[0].Members[0].Counts(); n.Failures == 0 || !strings.HasPrefix(n.LastError, why) {
+			t.Errorf("got %d failures, %q; want %q", n.Failures, n.LastError, why)
+		}
+	}
+}
+
+// greetsWith is a server that shakes hands, speaks protocols alone, and says nothing.
+func greetsWith(t testing.TB, ca *certstest.Authority, protocols []string) string {
+	pair := ca.Load(ca.Pair(t.TempDir(), "s", "127.0.0.1"))
+	return toy(t, func(raw *net.TCPConn, _ *bufio.Reader) {
+		c := tls.Server(raw, &tls.Config{Certificates: []tls.Certificate{pair}, NextProtos: protocols})
+		_, _ = io.Copy(io.Discard, c)
+	})
 }

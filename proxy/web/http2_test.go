@@ -13,10 +13,10 @@ import (
 	"net/http/httptest"
 	"strings"
 	"sync"
-	"sync/atomic"
 	"testing"
 
 	"github.com/turnout-proxy/turnout/proxy"
+	"github.com/turnout-proxy/turnout/proxy/proxytest"
 )
 
 // http2 is a client that speaks HTTP/2 with the door.
@@ -134,49 +134,8 @@ func TestHTTP2_AnAnswerCutShortResetsItsStreamAndNoOther(t *testing.T) {
 func TestHTTP2_SwapsUnderLoadLoseNothing(t *testing.T) {
 	spec, config := secured2(t, pools([]string{"blue", digester(t, "blue")}, []string{"green", digester(t, "green")}))
 	d := openDoor(t, spec)
-	var active atomic.Pointer[string]
-	said := "blue"
-	active.Store(&said)
-	var done, failed, late atomic.Int64
-	stop := make(chan struct{})
-	var wg sync.WaitGroup
 	c := d.http2(config)
-	for range 6 {
-		wg.Go(func() {
-			for {
-				select {
-				case <-stop:
-					return
-				default:
-				}
-				before := active.Load()
-				res, err := c.Post("https://door.test/?n=100", "text/plain", strings.NewReader("hello"))
-				if err != nil {
-					failed.Add(1)
-					t.Log(err)
-					continue
-				}
-				if side := res.Header.Get("X-Name"); before != nil && active.Load() == before && side != *before {
-					late.Add(1)
-				}
-				if n, err := io.Copy(io.Discard, res.Body); err != nil || n != 100 || res.StatusCode != 200 {
-					failed.Add(1)
-				}
-				_ = res.Body.Close()
-				done.Add(1)
-			}
-		})
-	}
-	for i := range 20 {
-		waitFor(t, "requests between two swaps", func() bool { return done.Load() >= int64(10*i) })
-		to := []string{"green", "blue"}[i%2]
-		active.Store(nil)
-		d.swap(to)
-		active.Store(&to)
-	}
-	close(stop)
-	wg.Wait()
-	if failed.Load() != 0 || late.Load() != 0 {
-		t.Errorf("of %d: %d failed, %d late", done.Load(), failed.Load(), late.Load())
-	}
+	proxytest.Storm{Swaps: 20, Between: 10, Clients: 6, Swap: func(to string) { d.swap(to) }, Ask: func(int) (string, error) {
+		return named(c.Post("https://door.test/?n=100", "text/plain", strings.NewReader("hello")))
+	}}.Run(t, "blue", "green")
 }

@@ -1,6 +1,7 @@
 package web
 
 import (
+	"crypto/tls"
 	"syscall"
 
 	"github.com/turnout-proxy/turnout/proxy"
@@ -47,7 +48,11 @@ func (w *worker) reach(slot uint32, c *client, svc *proxy.Service, srv *proxy.Se
 	w.uptimers.Set(us, u.until)
 	gen, token := w.upstreams.Gen(us), w.upstreamToken(us)
 	wake := func() { w.loop.Post(func() { w.upstreamEvent(token, loop.In|loop.Out) }) }
-	w.plane.http2.Reach(srv.Address, svc.Spec.Timeouts.Connect, wake, func(s Session, err error) {
+	var config func() *tls.Config
+	if svc.Spec.ServerTLS != nil {
+		config = func() *tls.Config { return w.plane.front.ToServer(srv.Service, srv.Address) }
+	}
+	w.plane.http2.Reach(srv.Service, srv.Address, config, svc.Spec.Timeouts.Connect, wake, func(s Session, err error) {
 		if !w.loop.Post(func() { w.foundRoom(us, gen, s, err) }) && s != nil {
 			s.Close(true)
 		}
@@ -58,7 +63,7 @@ func (w *worker) reach(slot uint32, c *client, svc *proxy.Service, srv *proxy.Se
 func (w *worker) foundRoom(us, gen uint32, s Session, err error) {
 	switch {
 	case w.upstreams.Check(us, gen) && err != nil:
-		w.dialFailed(us, w.upstreams.Get(us), "connect: "+err.Error())
+		w.dialFailed(us, w.upstreams.Get(us), err.Error())
 	case w.upstreams.Check(us, gen):
 		w.upSessions[us] = s
 		u := w.upstreams.Get(us)
@@ -79,7 +84,7 @@ func (w *worker) met(us, gen uint32, fd int, s *secure.Session, err error) {
 	delete(w.upShakes, us)
 	u.flags &^= upMeeting
 	if err != nil {
-		w.dialFailed(us, u, "tls: "+err.Error())
+		w.dialFailed(us, u, secure.Words(err, "http/1.1"))
 		return
 	}
 	w.upSessions[us] = &tlsSession{lane: w.lane, loop: w.loop, session: s, fd: fd, ended: u.flags&upHup != 0}

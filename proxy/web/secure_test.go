@@ -14,24 +14,21 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"strings"
-	"sync"
-	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
 
 	"github.com/turnout-proxy/turnout/proxy"
-	"github.com/turnout-proxy/turnout/proxy/certs/certstest"
+	"github.com/turnout-proxy/turnout/proxy/proxytest"
 )
 
 // secured makes the one service of a spec speak TLS, with a further listener that leads to it.
 func secured(t testing.TB, spec *proxy.Spec) (*proxy.Spec, *tls.Config) {
 	t.Helper()
-	ca := certstest.New(t)
-	cert, key := ca.Pair(t.TempDir(), "door", "door.test")
-	spec.Services[0].TLS = &proxy.TLSSpec{Mode: proxy.Terminate, MinVersion: tls.VersionTLS12, Handshake: 20 * time.Second, Certs: []proxy.CertSpec{{Cert: cert, Key: key}},
-		ALPN: []string{"http/1.1"}, RedirectFrom: []proxy.ListenSpec{{Network: proxy.NetTCP, Address: "127.0.0.1:0"}}}
-	return spec, ca.Client("door.test")
+	spec, config := proxytest.Secured(t, spec)
+	spec.Services[0].TLS.ALPN = []string{"http/1.1"}
+	spec.Services[0].TLS.RedirectFrom = []proxy.ListenSpec{{Network: proxy.NetTCP, Address: "127.0.0.1:0"}}
+	return spec, config
 }
 
 // https is a client that dials the door whatever the host is.
@@ -140,52 +137,15 @@ func TestHTTPS_SwapsUnderLoadLoseNothing(t *testing.T) {
 	spec, config := secured(t, pools([]string{"blue", digester(t, "blue")}, []string{"green", digester(t, "green")}))
 	d := openDoor(t, spec)
 	config.ClientSessionCache = tls.NewLRUClientSessionCache(8)
-	var active atomic.Pointer[string]
-	said := "blue"
-	active.Store(&said)
-	var done, failed, late atomic.Int64
-	stop := make(chan struct{})
-	var wg sync.WaitGroup
+	var clients []*http.Client
 	for i := range 6 {
-		wg.Go(func() {
-			c := d.https(config)
-			c.Transport.(*http.Transport).DisableKeepAlives = i%3 == 0
-			for {
-				select {
-				case <-stop:
-					return
-				default:
-				}
-				before := active.Load()
-				res, err := c.Post("https://door.test/?n=100", "text/plain", strings.NewReader("hello"))
-				if err != nil {
-					failed.Add(1)
-					t.Log(err)
-					continue
-				}
-				if side := res.Header.Get("X-Name"); before != nil && active.Load() == before && side != *before {
-					late.Add(1)
-				}
-				if n, err := io.Copy(io.Discard, res.Body); err != nil || n != 100 || res.StatusCode != 200 {
-					failed.Add(1)
-				}
-				_ = res.Body.Close()
-				done.Add(1)
-			}
-		})
+		c := d.https(config)
+		c.Transport.(*http.Transport).DisableKeepAlives = i%3 == 0
+		clients = append(clients, c)
 	}
-	for i := range 20 {
-		waitFor(t, "requests between two swaps", func() bool { return done.Load() >= int64(10*i) })
-		to := []string{"green", "blue"}[i%2]
-		active.Store(nil)
-		d.swap(to)
-		active.Store(&to)
-	}
-	close(stop)
-	wg.Wait()
-	if failed.Load() != 0 || late.Load() != 0 {
-		t.Errorf("of %d: %d failed, %d late", done.Load(), failed.Load(), late.Load())
-	}
+	proxytest.Storm{Swaps: 20, Between: 10, Clients: 6, Swap: func(to string) { d.swap(to) }, Ask: func(i int) (string, error) {
+		return named(clients[i].Post("https://door.test/?n=100", "text/plain", strings.NewReader("hello")))
+	}}.Run(t, "blue", "green")
 }
 
 func TestHTTPS_WhatIsNoHandshakeCostsOnlyItself(t *testing.T) {

@@ -10,12 +10,12 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"strings"
-	"sync"
 	"sync/atomic"
 	"testing"
 
 	"github.com/turnout-proxy/turnout/proxy"
 	"github.com/turnout-proxy/turnout/proxy/certs/certstest"
+	"github.com/turnout-proxy/turnout/proxy/proxytest"
 )
 
 // httpsToy is an HTTPS server with a certificate for hosts.
@@ -39,12 +39,6 @@ func httpsToy(t testing.TB, ca *certstest.Authority, handle http.HandlerFunc, ho
 	return s.Listener.Addr().String(), conns
 }
 
-func toServers(spec *proxy.Spec, t proxy.ServerTLSSpec) *proxy.Spec {
-	t.MinVersion = tls.VersionTLS12
-	spec.Services[0].ServerTLS = &t
-	return spec
-}
-
 func TestServerTLS_CarriesRequestsOfAllSizesAndKeepsConnections(t *testing.T) {
 	ca := certstest.New(t)
 	addr, conns := httpsToy(t, ca, func(w http.ResponseWriter, r *http.Request) {
@@ -55,7 +49,7 @@ func TestServerTLS_CarriesRequestsOfAllSizesAndKeepsConnections(t *testing.T) {
 		all, _ := io.ReadAll(r.Body)
 		_, _ = w.Write(all)
 	}, "127.0.0.1")
-	d := openDoor(t, toServers(pools([]string{"p", addr}), proxy.ServerTLSSpec{CA: ca.File}))
+	d := openDoor(t, proxytest.ToServers(pools([]string{"p", addr}), proxy.ServerTLSSpec{CA: ca.File}))
 	client := &http.Client{Transport: &http.Transport{}}
 	defer client.CloseIdleConnections()
 	for _, size := range []int{0, 1, 1000, 100_000, 5 << 20} {
@@ -108,8 +102,8 @@ func TestServerTLS_AServerThatCannotProveWhoItIsIsPassedOver(t *testing.T) {
 	plain := toy(t, func(c *net.TCPConn, _ *bufio.Reader) {
 		_, _ = io.WriteString(c, "HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\n\r\n")
 	})
-	for bad, why := range map[string]string{foreign: "unknown authority", named: "127.0.0.2, not 127.0.0.1", plain: "does not look like a TLS handshake"} {
-		d := openDoor(t, toServers(pools([]string{"p", bad, good}), proxy.ServerTLSSpec{CA: ca.File}))
+	for bad, why := range map[string]string{foreign: "unknown authority", named: "127.0.0.2, not 127.0.0.1", plain: "does not speak TLS"} {
+		d := openDoor(t, proxytest.ToServers(pools([]string{"p", bad, good}), proxy.ServerTLSSpec{CA: ca.File}))
 		for range 3 {
 			c := d.dial()
 			c.send(get)
@@ -121,7 +115,7 @@ func TestServerTLS_AServerThatCannotProveWhoItIsIsPassedOver(t *testing.T) {
 		if n.Failures == 0 || !strings.Contains(n.LastError, "tls: ") || !strings.Contains(n.LastError, why) {
 			t.Errorf("got %d failures, %q; want %q", n.Failures, n.LastError, why)
 		}
-		alone := openDoor(t, toServers(pools([]string{"p", bad}), proxy.ServerTLSSpec{CA: ca.File}))
+		alone := openDoor(t, proxytest.ToServers(pools([]string{"p", bad}), proxy.ServerTLSSpec{CA: ca.File}))
 		c := alone.dial()
 		c.send(get)
 		if status, _ := c.answer(); !strings.Contains(status, " 502 ") {
@@ -149,7 +143,7 @@ func TestServerTLS_AnAnswerCutShortDoesNotLookWhole(t *testing.T) {
 			}
 			_, _ = io.Copy(io.Discard, raw)
 		})
-		d := openDoor(t, toServers(pools([]string{"p", addr}), proxy.ServerTLSSpec{CA: ca.File}))
+		d := openDoor(t, proxytest.ToServers(pools([]string{"p", addr}), proxy.ServerTLSSpec{CA: ca.File}))
 		res, err := http.Get("http://" + d.addr("svc") + "/")
 		if err != nil {
 			t.Fatal(err)
@@ -172,46 +166,24 @@ func TestServerTLS_SwapsUnderLoadLoseNothing(t *testing.T) {
 		}, "127.0.0.1")
 		return addr
 	}
-	d := openDoor(t, toServers(pools([]string{"blue", side("blue")}, []string{"green", side("green")}), proxy.ServerTLSSpec{CA: ca.File}))
+	d := openDoor(t, proxytest.ToServers(pools([]string{"blue", side("blue")}, []string{"green", side("green")}), proxy.ServerTLSSpec{CA: ca.File}))
 	url := "http://" + d.addr("svc") + "/"
 	client := &http.Client{Transport: &http.Transport{MaxIdleConnsPerHost: 10}}
 	defer client.CloseIdleConnections()
-	var epoch atomic.Uint64 // odd: a swap is under way
-	var total, failed, late atomic.Int64
-	var stop atomic.Bool
-	var wg sync.WaitGroup
-	for range 6 {
-		wg.Go(func() {
-			for !stop.Load() {
-				before := epoch.Load()
-				res, err := client.Post(url, "text/plain", strings.NewReader("hello"))
-				total.Add(1)
-				if err != nil {
-					t.Log(err)
-					failed.Add(1)
-					continue
-				}
-				all, err := io.ReadAll(res.Body)
-				_ = res.Body.Close()
-				after := epoch.Load()
-				if err != nil || res.StatusCode != 200 || string(all) != "5" {
-					t.Log(res.Status, string(all), err)
-					failed.Add(1)
-				} else if before == after && before%2 == 0 && (res.Header.Get("X-Name") == "blue") != (before/2%2 == 0) {
-					late.Add(1)
-				}
-			}
-		})
+	proxytest.Storm{Swaps: 30, Between: 10, Clients: 6, Swap: func(to string) { d.swap(to) }, Ask: func(int) (string, error) {
+		return named(client.Post(url, "text/plain", strings.NewReader("hello")))
+	}}.Run(t, "blue", "green")
+}
+
+// named reads an answer of a server that says its pool in X-Name, and how many bytes of body it got, five, or sends a hundred.
+func named(res *http.Response, err error) (string, error) {
+	if err != nil {
+		return "", err
 	}
-	for i := range 30 {
-		waitFor(t, "traffic between two swaps", func() bool { return total.Load() >= int64(10*i) })
-		epoch.Add(1)
-		d.swap([]string{"green", "blue"}[i%2])
-		epoch.Add(1)
+	defer res.Body.Close() //nolint:errcheck // a test's
+	all, err := io.ReadAll(res.Body)
+	if err == nil && (res.StatusCode != 200 || string(all) != "5" && len(all) != 100) {
+		err = fmt.Errorf("%s %q", res.Status, all)
 	}
-	stop.Store(true)
-	wg.Wait()
-	if failed.Load() != 0 || late.Load() != 0 {
-		t.Errorf("of %d: %d failed, %d late", total.Load(), failed.Load(), late.Load())
-	}
+	return res.Header.Get("X-Name"), err
 }

@@ -1,6 +1,7 @@
 package web
 
 import (
+	"crypto/tls"
 	"syscall"
 	"time"
 
@@ -40,11 +41,12 @@ type HTTP2 interface {
 	Serve(loopID int, listener uint32, peer loop.Addr, s *secure.Session, idle time.Duration)
 	// ServePlain takes a client that has said the preface without TLS.
 	ServePlain(Plain)
-	// Reach finds room for one request at a server, within limit. done, called from any goroutine, gets what carries that
-	// request and its answer; the plane closes it. wake is called when it should be looked at again.
-	Reach(address string, limit time.Duration, wake func(), done func(Session, error))
+	// Reach finds room for one request at a server of a service, within limit. secure says how it is spoken to in TLS, should a
+	// connection have to be made; nil: without. done, called from any goroutine, gets what carries that request and its
+	// answer, which the plane closes, or why there is none, in an operator's words. wake is called when it should be looked at again.
+	Reach(service, address string, secure func() *tls.Config, limit time.Duration, wake func(), done func(Session, error))
 	// Part closes connections to a server, each when its last request has ended.
-	Part(address string)
+	Part(service, address string)
 	// Retire has clients go elsewhere that came by listeners which keep says false to.
 	Retire(keep func(listener uint32) bool)
 	Close()

@@ -196,16 +196,22 @@ func (w *worker) TakeBack() {
 		svc := snap.Service(t.server.Service)
 		if old := t.service; old != nil && svc != nil && old != svc && !sameTLS(old.Spec.ServerTLS, svc.Spec.ServerTLS) {
 			w.closeIdle(int32(i)) // they speak otherwise than it is wanted now
+			w.part(t.server)
 		}
 		t.service = svc
 		if t.open = svc != nil && svc.Spec.Mode == proxy.HTTP && svc.Gives(t.server); !t.open {
 			w.closeIdle(int32(i))
-			if t.server.H2C {
-				w.plane.http2.Part(t.server.Address)
-			}
+			w.part(t.server)
 		}
 	}
 	w.takeBack(snap, false)
+}
+
+// part has connections that many requests share end with the last of them.
+func (w *worker) part(srv *proxy.Server) {
+	if srv.H2 {
+		w.plane.http2.Part(srv.Service, srv.Address)
+	}
 }
 
 // takeBack claims anew for requests whose dial leads where no new work goes any more, or for all that are dialled for.

@@ -16,7 +16,7 @@
 // Servers that speak HTTP/2 are met here, too (servers.go): a request to one is an upstream of the plane for as long as it takes,
 // and its bytes are HTTP/1.1 up to here. A connection to a sealed server closes with its last stream.
 //
-// Not promised: HTTP/2 with TLS to servers; server push; CONNECT.
+// Not promised: server push; CONNECT.
 package h2
 
 import (
@@ -89,7 +89,7 @@ func (c *client) reset() {
 // New makes the side of a plane.
 func New(plane *web.Plane) *Side {
 	s := &Side{plane: plane, slots: map[kind]*slot{}, conns: map[net.Conn]struct{}{}}
-	s.servers.conns = map[string][]*serverConn{}
+	s.servers.conns = map[place][]*serverConn{}
 	s.servers.transport = http2.Transport{AllowHTTP: true, IdleConnTimeout: serverIdle, DisableCompression: true, MaxHeaderListSize: 64 << 10}
 	plane.SetHTTP2(s)
 	return s

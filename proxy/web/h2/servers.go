@@ -3,9 +3,13 @@ package h2
 import (
 	"bufio"
 	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
 	"io"
 	"net"
 	"net/http"
+	"os"
 	"strconv"
 	"strings"
 	"sync"
@@ -15,62 +19,105 @@ import (
 	"golang.org/x/net/http2"
 
 	"github.com/turnout-proxy/turnout/proxy/loop"
+	"github.com/turnout-proxy/turnout/proxy/secure"
 	"github.com/turnout-proxy/turnout/proxy/web"
 )
 
 // serverIdle is how long a connection to a server is kept without a stream.
 const serverIdle = 30 * time.Second
 
-// servers are the connections to servers that speak HTTP/2, by address.
+// servers are the connections to servers that speak HTTP/2.
 type servers struct {
 	transport http2.Transport
 	mu        sync.Mutex
-	conns     map[string][]*serverConn
+	conns     map[place][]*serverConn
+	parts     uint64 // how often one was parted
 }
 
-// serverConn is one of them. Its fields belong to servers.mu.
+// place is a server of a service. Of another service the same address is another place: it may have to prove something else.
+type place struct{ service, address string }
+
+// serverConn is one of them. But for scheme its fields belong to servers.mu.
 type serverConn struct {
 	*http2.ClientConn
+	scheme string
 	uses   int  // streams that are open on it, or will be
 	parted bool // nobody takes it any more: it is closed with its last use
 }
 
 // take finds a connection that has room for one more stream, and reserves that, or makes one.
-func (s *servers) take(ctx context.Context, address string) (*serverConn, error) {
-	if c := s.reserve(address); c != nil {
+func (s *servers) take(ctx context.Context, at place, config func() *tls.Config) (*serverConn, error) {
+	c, parts := s.reserve(at)
+	if c != nil {
 		return c, nil
 	}
-	network, to := "tcp", address
-	if path, ok := strings.CutPrefix(address, "unix:"); ok {
-		network, to = "unix", path
-	}
-	conn, err := (&net.Dialer{}).DialContext(ctx, network, to)
+	conn, err := dial(ctx, at.address, config)
 	if err != nil {
 		return nil, err
 	}
 	cc, err := s.transport.NewClientConn(conn)
 	if err != nil {
 		_ = conn.Close()
-		return nil, err
+		return nil, fmt.Errorf("connect: %w", err)
 	}
 	cc.ReserveNewRequest()
-	c := &serverConn{ClientConn: cc, uses: 1}
+	c = &serverConn{ClientConn: cc, scheme: "http", uses: 1}
+	if config != nil {
+		c.scheme = "https"
+	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.conns == nil { // the door ends
+	switch {
+	case s.conns == nil: // the door ends
 		_ = cc.Close()
 		return nil, net.ErrClosed
+	case s.parts != parts: // it may have been this one that was parted while it was dialled
+		c.parted = true
+	default:
+		s.conns[at] = append(s.conns[at], c)
 	}
-	s.conns[address] = append(s.conns[address], c)
 	return c, nil
 }
 
-func (s *servers) reserve(address string) *serverConn {
+// dial connects, and agrees upon h2 if it is to be in TLS. Its errors are in an operator's words.
+func dial(ctx context.Context, address string, config func() *tls.Config) (net.Conn, error) {
+	network, to := "tcp", address
+	if path, ok := strings.CutPrefix(address, "unix:"); ok {
+		network, to = "unix", path
+	}
+	conn, err := (&net.Dialer{}).DialContext(ctx, network, to)
+	var sys *os.SyscallError
+	switch {
+	case errors.As(err, &sys):
+		return nil, sys
+	case err != nil:
+		return nil, fmt.Errorf("connect: %w", err)
+	case config == nil:
+		return conn, nil
+	}
+	c := config()
+	if c == nil {
+		_ = conn.Close()
+		return nil, errors.New("tls: the door was not told how to speak it")
+	}
+	c.NextProtos = []string{http2.NextProtoTLS}
+	secured := tls.Client(conn, c)
+	if err := secured.HandshakeContext(ctx); err != nil {
+		_ = conn.Close()
+		return nil, errors.New(secure.Words(err, http2.NextProtoTLS))
+	}
+	if secured.ConnectionState().NegotiatedProtocol != http2.NextProtoTLS { // RFC 9113 3.2
+		_ = conn.Close()
+		return nil, errors.New(secure.NoProtocol(http2.NextProtoTLS))
+	}
+	return secured, nil
+}
+
+func (s *servers) reserve(at place) (found *serverConn, parts uint64) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	all := s.conns[address]
+	all := s.conns[at]
 	live := all[:0]
-	var found *serverConn
 	for _, c := range all {
 		if st := c.State(); st.Closed || st.Closing {
 			continue
@@ -84,11 +131,11 @@ func (s *servers) reserve(address string) *serverConn {
 	clear(all[len(live):])
 	switch {
 	case len(live) > 0:
-		s.conns[address] = live
+		s.conns[at] = live
 	case len(all) > 0:
-		delete(s.conns, address)
+		delete(s.conns, at)
 	}
-	return found
+	return found, s.parts
 }
 
 // done gives a use back.
@@ -103,10 +150,11 @@ func (s *servers) done(c *serverConn) {
 }
 
 // part closes connections to a server, each with its last use.
-func (s *servers) part(address string) {
+func (s *servers) part(at place) {
 	s.mu.Lock()
-	all := s.conns[address]
-	delete(s.conns, address)
+	s.parts++
+	all := s.conns[at]
+	delete(s.conns, at)
 	var unused []*serverConn
 	for _, c := range all {
 		if c.parted = true; c.uses == 0 {
@@ -131,10 +179,10 @@ func (s *servers) close() {
 }
 
 // Reach implements web.HTTP2.
-func (s *Side) Reach(address string, limit time.Duration, wake func(), done func(web.Session, error)) {
+func (s *Side) Reach(service, address string, config func() *tls.Config, limit time.Duration, wake func(), done func(web.Session, error)) {
 	s.running.Go(func() { // ends with the stream
 		ctx, cancel := context.WithTimeout(context.Background(), limit)
-		c, err := s.servers.take(ctx, address)
+		c, err := s.servers.take(ctx, place{service, address}, config)
 		cancel()
 		if err != nil {
 			done(nil, err)
@@ -144,12 +192,12 @@ func (s *Side) Reach(address string, limit time.Duration, wake func(), done func
 		x := newExchange(wake)
 		defer x.cancel()
 		done(x, nil)
-		x.run(c.ClientConn)
+		x.run(c)
 	})
 }
 
 // Part implements web.HTTP2.
-func (s *Side) Part(address string) { s.servers.part(address) }
+func (s *Side) Part(service, address string) { s.servers.part(place{service, address}) }
 
 // exchange is one request to a server and its answer. The plane writes and reads HTTP/1.1 by it, as with any server.
 type exchange struct {
@@ -272,7 +320,7 @@ func (x *exchange) end(ok bool) {
 }
 
 // run carries the request and the answer. What goes wrong shows as a connection that breaks.
-func (x *exchange) run(cc *http2.ClientConn) {
+func (x *exchange) run(cc *serverConn) {
 	r, err := http.ReadRequest(bufio.NewReader(x))
 	if err != nil { // the plane did not send it after all
 		gone, cancel := context.WithCancel(context.Background())
@@ -284,7 +332,7 @@ func (x *exchange) run(cc *http2.ClientConn) {
 		return
 	}
 	r = r.WithContext(x.ctx)
-	r.URL.Scheme, r.URL.Host, r.RequestURI = "http", placeholder, ""
+	r.URL.Scheme, r.URL.Host, r.RequestURI = cc.scheme, placeholder, ""
 	for _, name := range []string{"Connection", "Keep-Alive", "Proxy-Connection", "Transfer-Encoding", "Upgrade", "Expect"} { // RFC 9113 8.2.2
 		r.Header.Del(name)
 	}
