@@ -41,7 +41,7 @@ var rooms = []struct {
 	{"proxy/secure", "TLS on the loops, for any plane: it knows no service and no certificate", []string{"proxy/loop"}},
 	{"proxy/stream", "a plane: carries what the switch decides, over the front's loops", []string{"proxy", "proxy/front", "proxy/loop", "proxy/proxyproto", "proxy/secure"}},
 	{"proxy/proxyproto", "parses without I/O, for any plane", []string{"proxy/loop"}},
-	{"proxy/web/h2", "streams become clients of the HTTP plane, which knows it by an interface alone", []string{"proxy/loop", "proxy/secure", "proxy/web"}},
+	{"proxy/web/h2", "streams become clients of the HTTP plane, which knows it by an interface alone", []string{"proxy/loop", "proxy/secure", "proxy/web", "proxy/web/h1"}},
 	{"proxy/web/h1", "parses without I/O, and so for any plane", nil},
 	{"bench", "measures doors from outside, as a user would", []string{"bench/load", "bench/peer", "bench/proc", "bench/report", "bench/stats"}},
 	{"bench/load", "", []string{"bench/proc", "bench/stats"}},

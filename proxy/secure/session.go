@@ -44,8 +44,7 @@ type transport struct {
 	drained bool       // the socket had less than was asked for: nothing is there before the next event
 	hup     bool       // the peer has ended: read on until the end shows
 	err     syscall.Errno
-	fin     bool     // the connection's end was read
-	unbound net.Conn // set by Unbind: everything goes there
+	fin     bool // the connection's end was read
 }
 
 // errAgain is temporary, and so crypto/tls does not remember it.
@@ -58,9 +57,6 @@ func (again) Timeout() bool   { return false }
 func (again) Temporary() bool { return true }
 
 func (t *transport) Read(b []byte) (int, error) {
-	if t.unbound != nil {
-		return t.unbound.Read(b)
-	}
 	if t.hs != nil {
 		return t.hs.read(b)
 	}
@@ -90,9 +86,6 @@ func (t *transport) Read(b []byte) (int, error) {
 }
 
 func (t *transport) Write(b []byte) (int, error) {
-	if t.unbound != nil {
-		return t.unbound.Write(b)
-	}
 	if t.hs != nil {
 		return t.hs.write(b)
 	}
@@ -101,37 +94,17 @@ func (t *transport) Write(b []byte) (int, error) {
 }
 
 // Close does nothing on a loop: the descriptor belongs to the connection's owner.
-func (t *transport) Close() error {
-	if t.unbound != nil {
-		return t.unbound.Close()
-	}
-	return nil
-}
+func (t *transport) Close() error { return nil }
 
 func (t *transport) LocalAddr() net.Addr  { return address{} }
 func (t *transport) RemoteAddr() net.Addr { return address{} }
 
 // Deadlines are the loop's own affair, too.
-func (t *transport) SetDeadline(at time.Time) error {
-	if t.unbound != nil {
-		return t.unbound.SetDeadline(at)
-	}
-	return nil
-}
+func (t *transport) SetDeadline(time.Time) error { return nil }
 
-func (t *transport) SetReadDeadline(at time.Time) error {
-	if t.unbound != nil {
-		return t.unbound.SetReadDeadline(at)
-	}
-	return nil
-}
+func (t *transport) SetReadDeadline(time.Time) error { return nil }
 
-func (t *transport) SetWriteDeadline(at time.Time) error {
-	if t.unbound != nil {
-		return t.unbound.SetWriteDeadline(at)
-	}
-	return nil
-}
+func (t *transport) SetWriteDeadline(time.Time) error { return nil }
 
 // address stands for both ends, which certmagic wants to name in its log.
 type address struct{}
@@ -251,17 +224,4 @@ func (l *Lane) send(s *Session) ([]byte, syscall.Errno) {
 		return l.out, 0
 	}
 	return l.out[n:], err
-}
-
-// Unbind takes the session off its loop, which no longer has its descriptor registered: what comes back is a connection
-// for goroutines, which owns the descriptor; after an error it is closed.
-func (s *Session) Unbind() (net.Conn, error) {
-	f := os.NewFile(uintptr(s.wire.fd), "client")
-	c, err := net.FileConn(f) // with a descriptor of its own
-	_ = f.Close()
-	if err != nil {
-		return nil, err
-	}
-	s.wire.fd, s.wire.unbound = -1, c
-	return s.conn, nil
 }

@@ -30,8 +30,8 @@
 // # Seams
 //
 // A client's bytes may come through a Session in place of its descriptor (session.go): TLS, or one stream of
-// HTTP/2, which then is one client with one request at a time whose bytes are HTTP/1.1. Adopt takes such a client
-// into the plane, Wake tells its loop that the session can be read or written again. All that this package does for
+// HTTP/2, which then is one client with one request whose bytes are HTTP/1.1. adopt takes such a client
+// into the plane, and its Ref tells that the session can be read or written again. All that this package does for
 // a request (routing, claim, hold, retry, deadlines, access log) it does for them too.
 //
 // Promises: what is written to a server or a client was parsed strictly and written anew (package h1); bytes of

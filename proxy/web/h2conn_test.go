@@ -24,14 +24,25 @@ type h2conn struct {
 	conn net.Conn
 	out  bytes.Buffer
 	enc  *hpack.Encoder
+
+	ended bool // the stream of the latest HEADERS
+}
+
+// dialTLS connects as a client of HTTP/2.
+func dialTLS(d *door, config *tls.Config) (*tls.Conn, error) {
+	config = config.Clone()
+	config.NextProtos = []string{"h2"}
+	conn, err := tls.Dial("tcp", d.addr("svc"), config)
+	if err != nil {
+		return nil, err
+	}
+	return conn, nil
 }
 
 // h2 connects and exchanges settings.
 func (d *door) h2(config *tls.Config) *h2conn {
 	d.t.Helper()
-	config = config.Clone()
-	config.NextProtos = []string{"h2"}
-	conn, err := tls.Dial("tcp", d.addr("svc"), config)
+	conn, err := dialTLS(d, config)
 	if err != nil {
 		d.t.Fatal(err)
 	}
@@ -81,6 +92,7 @@ func (c *h2conn) until(kinds ...string) string {
 		switch f := f.(type) {
 		case *framing.MetaHeadersFrame:
 			said = fmt.Sprintf("HEADERS %d %s", f.StreamID, f.PseudoValue("status"))
+			c.ended = f.StreamEnded()
 		case *framing.GoAwayFrame:
 			said = fmt.Sprintf("GOAWAY %s", f.ErrCode)
 		case *framing.RSTStreamFrame:

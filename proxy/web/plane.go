@@ -56,12 +56,6 @@ func (p *Plane) Worker(l *loop.Loop) front.Worker {
 // Commit implements front.Plane.
 func (p *Plane) Commit(next *proxy.Snapshot) {
 	p.forgetLines(next)
-	if p.http2 != nil {
-		p.http2.Retire(func(listener uint32) bool {
-			svc := next.At(int(listener))
-			return svc != nil && svc.Spec.Mode == proxy.HTTP
-		})
-	}
 }
 
 // Close implements front.Plane.

@@ -2,7 +2,6 @@ package web
 
 import (
 	"syscall"
-	"time"
 
 	"github.com/turnout-proxy/turnout/proxy"
 	"github.com/turnout-proxy/turnout/proxy/front"
@@ -155,17 +154,22 @@ func (w *worker) secured(slot, gen uint32, fd int, s *secure.Session, err error)
 	}
 	w.guestTimers.Cancel(slot)
 	w.guests.Free(slot)
-	idle := time.Duration(0)
+	limits := Limits{}
 	if svc := w.sw.Current().At(int(g.listener)); svc != nil {
 		w.claims.Secured(svc)
-		idle = svc.Spec.Timeouts.Idle
+		limits = limitsOf(svc)
 	}
 	_ = w.loop.Del(fd) // it is registered anew, as a client's
-	if h := w.plane.http2; h != nil && s.State().NegotiatedProtocol == "h2" {
-		h.Serve(w.loop.ID(), uint32(g.listener), g.peer, s, idle)
+	client := Stranger{Session: &tlsSession{lane: w.lane, loop: w.loop, session: s, fd: fd, ended: g.hup}, Listener: uint32(g.listener), FD: fd, Peer: g.peer, HTTPS: true}
+	if w.http2 != nil && s.State().NegotiatedProtocol == "h2" {
+		w.http2.Serve(client, nil, limits)
 		return
 	}
-	w.adopt(Stranger{Session: &tlsSession{lane: w.lane, loop: w.loop, session: s, fd: fd, ended: g.hup}, Listener: uint32(g.listener), FD: fd, Peer: g.peer, HTTPS: true})
+	w.adopt(client)
+}
+
+func limitsOf(svc *proxy.Service) Limits {
+	return Limits{Idle: svc.Spec.Timeouts.Idle, Head: svc.Spec.Timeouts.RequestHeader}
 }
 
 // tooLate ends a guest that took too long.

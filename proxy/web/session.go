@@ -5,8 +5,8 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/turnout-proxy/turnout/proxy/front"
 	"github.com/turnout-proxy/turnout/proxy/loop"
-	"github.com/turnout-proxy/turnout/proxy/secure"
 )
 
 // Session carries a client's bytes when they are not those of its descriptor. Its methods are called on the
@@ -17,7 +17,7 @@ type Session interface {
 	Recv(b []byte) (n int, err syscall.Errno)
 	// Send takes of a and then b what it can; either may be empty.
 	Send(a, b []byte) (n int, err syscall.Errno)
-	// Event tells of an event at the descriptor, or of a Wake, before anything else is made of it.
+	// Event tells of an event at the descriptor, or by a Ref, before anything else is made of it.
 	Event(ev loop.Events)
 	// Shutdown ends what is sent to the client, after all that was sent before (close_notify).
 	Shutdown()
@@ -30,58 +30,65 @@ type Session interface {
 type Stranger struct {
 	Session  Session
 	Listener uint32    // slot by which it came
-	FD       int       // registered with the loop for events; -1: Wake alone tells of them
+	FD       int       // whose events the loop tells of; -1: a Ref tells of them
 	Peer     loop.Addr // who it is
 	HTTPS    bool
 }
 
-// HTTP2 serves clients that agreed upon h2 in their handshake; package h2 does.
+// HTTP2 serves clients that agreed upon h2 in their handshake or begin with its preface, and meets servers that speak it; package h2 does.
 type HTTP2 interface {
-	// Serve takes a session, with its descriptor, off the loop it is called on. idle is how long it may be at rest; 0: ever.
-	Serve(loopID int, listener uint32, peer loop.Addr, s *secure.Session, idle time.Duration)
-	// ServePlain takes a client that has said the preface without TLS.
-	ServePlain(Plain)
+	// Worker makes one loop's part, before that loop runs. adopt takes a stream into the plane, as a client of its own.
+	Worker(l *loop.Loop, adopt func(Stranger) Ref) HTTP2Worker
 	// Reach finds room for one request at a server of a service, within limit. secure says how it is spoken to in TLS, should a
 	// connection have to be made; nil: without. done, called from any goroutine, gets what carries that request and its
 	// answer, which the plane closes, or why there is none, in an operator's words. wake is called when it should be looked at again.
 	Reach(service, address string, secure func() *tls.Config, limit time.Duration, wake func(), done func(Session, error))
 	// Part closes connections to a server, each when its last request has ended.
 	Part(service, address string)
-	// Retire has clients go elsewhere that came by listeners which keep says false to.
-	Retire(keep func(listener uint32) bool)
+	// Close ends the connections to servers.
 	Close()
 }
 
-// Plain is a client of HTTP/2 without TLS. Its descriptor is registered with no loop.
-type Plain struct {
-	LoopID   int
-	Listener uint32
-	Peer     loop.Addr
-	FD       int
-	Said     []byte        // after the preface
-	Idle     time.Duration // as for Serve
+// HTTP2Worker is one loop's part of HTTP2. All its methods belong to the loop.
+type HTTP2Worker interface {
+	// Serve takes a client, with its session and its descriptor, which the loop no longer has registered. said is what it has
+	// said so far, if something was read of it.
+	Serve(s Stranger, said []byte, limits Limits)
+	// Reload asks of each listener by which clients came for its limits; they go elsewhere when it is no more.
+	Reload(limits func(listener uint32) (l Limits, ok bool))
+	// Leave has all clients go elsewhere.
+	Leave()
+	// Len is the number of clients.
+	Len() int
+	// End ends all clients, whatever they wait for.
+	End()
 }
+
+// Limits are how long a client may be at rest, and how long it may take over a request's head. 0: ever.
+type Limits struct{ Idle, Head time.Duration }
+
+// KindHTTP2 is the kind of the tokens of HTTP2Workers.
+const KindHTTP2 = front.FirstKind + 60
 
 // SetHTTP2 must be called before the front starts.
-func (p *Plane) SetHTTP2(h HTTP2) { p.http2 = h }
-
-// Stranger has a client adopted by a loop, from anywhere. adopted is called there. It returns false if the loop has
-// stopped.
-func (p *Plane) Stranger(loopID int, s Stranger, adopted func(Ref)) bool {
-	w := p.workers[loopID]
-	return w.loop.Post(func() { adopted(w.adopt(s)) })
+func (p *Plane) SetHTTP2(h HTTP2) {
+	p.http2 = h
+	for _, w := range p.workers {
+		w.http2 = h.Worker(w.loop, w.adopt)
+	}
 }
 
-// Ref names a client to those who do not run on its loop.
+// Ref names a client that was adopted to whoever carries its bytes, on its loop.
 type Ref struct {
 	w     *worker
 	token loop.Token
 }
 
-// Adopt takes a client into the plane. It must be called on the loop of that number (loop.Post); the client is read from
-// at once. Another goroutine tells of news by Wake.
-func (p *Plane) Adopt(loopID int, s Stranger) Ref { return p.workers[loopID].adopt(s) }
+// Event tells the plane of news: In, there is something to read, or an end; Out, there is room again; Err, nobody is there any
+// more, and what was asked for is taken back at once. A client that has ended meanwhile hears of nothing.
+func (r Ref) Event(ev loop.Events) { r.w.clientEvent(r.token, ev) }
 
+// adopt takes a client into the plane, and reads from it at once: when it returns, the client may have ended.
 func (w *worker) adopt(s Stranger) Ref {
 	slot, c := w.admitClient(s.Listener, s.FD, s.Peer)
 	w.sessions[slot] = s.Session
@@ -97,14 +104,6 @@ func (w *worker) adopt(s Stranger) Ref {
 	w.read(slot, c)
 	return ref
 }
-
-// Wake has the client's loop look at its session again: there may be something to read, an end, or room to write.
-func (r Ref) Wake() {
-	r.w.loop.Post(func() { r.w.clientEvent(r.token, loop.In|loop.RDHUP|loop.Out) })
-}
-
-// Gone tells the client's loop that nobody is there any more: what was asked for is taken back.
-func (r Ref) Gone() { r.w.loop.Post(func() { r.w.clientEvent(r.token, loop.Err) }) }
 
 // recv reads from a client.
 func (w *worker) recv(slot uint32, c *client, b []byte) (int, syscall.Errno) {

@@ -86,13 +86,22 @@ func (w *worker) Reload() {
 		}
 		return true
 	})
+	if w.http2 != nil {
+		w.http2.Reload(func(listener uint32) (Limits, bool) {
+			svc := snap.At(int(listener))
+			if svc == nil || svc.Spec.Mode != proxy.HTTP {
+				return Limits{}, false
+			}
+			return limitsOf(svc), true
+		})
+	}
 }
 
 // Leave implements front.Worker: clients at rest go, the others with the answer they wait for.
 func (w *worker) Leave() {
 	w.leaving = true
-	if h := w.plane.http2; h != nil {
-		h.Retire(func(uint32) bool { return false })
+	if w.http2 != nil {
+		w.http2.Leave()
 	}
 	w.clients.All(func(slot uint32, c *client) bool {
 		if c.state == reading && !c.progress.Started() {
@@ -118,7 +127,13 @@ func (w *worker) depart(slot uint32, c *client) {
 }
 
 // Len implements front.Worker.
-func (w *worker) Len() int { return w.clients.Len() + w.guests.Len() }
+func (w *worker) Len() int {
+	n := w.clients.Len() + w.guests.Len()
+	if w.http2 != nil {
+		n += w.http2.Len()
+	}
+	return n
+}
 
 // End implements front.Worker.
 func (w *worker) End() {
@@ -137,6 +152,9 @@ func (w *worker) End() {
 		w.close(slot, c, c.state != reading && c.state != lingering && c.flags&shut == 0)
 		return true
 	})
+	if w.http2 != nil {
+		w.http2.End()
+	}
 	for i := range w.targets {
 		w.closeIdle(int32(i))
 	}

@@ -148,6 +148,8 @@ type worker struct {
 	upSessions map[uint32]Session           // of upstreams that speak TLS or HTTP/2
 	upShakes   map[uint32]*secure.Handshake // of those that are to
 
+	http2 HTTP2Worker // nil: nobody speaks it
+
 	leaving bool // the door takes no more clients
 
 	reply    []byte // what servers say is read into

@@ -1,187 +1,198 @@
-// Package h2 is HTTP/2 in front: it runs connections that agreed upon h2 in their TLS handshake, or begin with its preface
-// without TLS, on goroutines
-// (golang.org/x/net/http2), and hands each stream to package web as a client of its own, whose bytes are HTTP/1.1.
+// Package h2 is HTTP/2: in front, on the loops, and to servers that speak it, on goroutines.
 //
-//	a connection:  web -> Side.Serve -> http2.Server
-//	a stream:      its request written as HTTP/1.1 -> web.Plane.Adopt -> the answer read as HTTP/1.1 -> the stream
+//	a connection:  web (ALPN, or the preface without TLS) -> worker.Serve -> conn: frames in, frames out                conn.go, frame.go
+//	a stream:      its head written as HTTP/1.1 -> web's plane adopts it as a client      head.go, stream.go
+//	               -> what the plane says in HTTP/1.1 becomes HEADERS and DATA            answer.go
 //
 // So routing, claims, hold, retries, limits and the access log are those of package web, and the next stream after a swap
-// goes to the new side.
+// goes to the new side. A connection and its streams belong to the loop that accepted it: no lock, no goroutine. What
+// streams say in one round of the loop leaves in one piece.
 //
-// Promises: between a stream and the plane wait at most 64 KiB in each direction. An answer cut short resets the stream.
-// A listener that goes, and the end of the door, say GOAWAY; so does a connection that was at rest for as long as
-// timeouts.idle. Of one connection at most 128 streams are open at once. One whose streams are mostly reset before their
-// answer is ended; headers without an end are http2.Server's to bound.
+// The framing is our own (RFC 9113), and so is writing heads, without a dynamic table; reading them is hpack's
+// (golang.org/x/net/http2/hpack).
+//
+// Promises: of a stream wait at most 256 KiB of its request, of a connection 1 MiB; of answers 64 KiB a connection, and a block
+// for each stream that is waited for. An answer cut short resets its stream. A listener that goes, and the end of the door, say GOAWAY, and so does
+// the end of a connection that was at rest for as long as timeouts.idle. Of one connection at most 128 streams are open
+// at once. One is ended whose client breaks a rule of the connection, takes longer over a head than
+// timeouts.request_header, resets most of what it asks for, or has the door say more than it reads.
 //
 // Servers that speak HTTP/2 are met here, too (servers.go): a request to one is an upstream of the plane for as long as it takes,
 // and its bytes are HTTP/1.1 up to here. A connection to a sealed server closes with its last stream.
 //
-// Not promised: server push; CONNECT.
+// Not promised: server push; priorities; CONNECT, and so WebSocket over HTTP/2 (RFC 8441).
 package h2
 
 import (
-	"context"
-	"io"
-	"log"
-	"net"
-	"net/http"
-	"os"
 	"sync"
-	"sync/atomic"
-	"time"
 
 	"golang.org/x/net/http2"
+	"golang.org/x/net/http2/hpack"
 
 	"github.com/turnout-proxy/turnout/proxy/loop"
-	"github.com/turnout-proxy/turnout/proxy/secure"
 	"github.com/turnout-proxy/turnout/proxy/web"
+	"github.com/turnout-proxy/turnout/proxy/web/h1"
 )
 
-const (
-	maxStreams = 128
-	// maxResets is how many streams of one connection its client may reset before their answer was whole; beyond it, and
-	// if it resets most of them, it wants to keep servers busy with what it throws away.
-	maxResets = 500
-)
-
-// Side serves the connections that speak HTTP/2. It implements web.HTTP2.
+// Side implements web.HTTP2.
 type Side struct {
-	plane   *web.Plane
 	servers servers
-	running sync.WaitGroup
-
-	mu     sync.Mutex
-	slots  map[kind]*slot
-	conns  map[net.Conn]struct{}
-	closed bool
-}
-
-// kind is what connections of one slot have in common.
-type kind struct {
-	listener uint32
-	idle     time.Duration
-}
-
-// slot serves what came by one listener; its Shutdown says GOAWAY to all of that.
-type slot struct {
-	base   *http.Server
-	server *http2.Server
-}
-
-// client is one connection.
-type client struct {
-	net.Conn
-	https    bool // else it has said its preface
-	loopID   int
-	listener uint32
-	peer     loop.Addr
-
-	streams, resets atomic.Int64
-}
-
-// reset counts a stream that the client broke off, and ends a connection that does little else.
-func (c *client) reset() {
-	if n := c.resets.Add(1); n > maxResets && 2*n > c.streams.Load() {
-		_ = c.Close()
-	}
+	running sync.WaitGroup // requests to servers
 }
 
 // New makes the side of a plane.
 func New(plane *web.Plane) *Side {
-	s := &Side{plane: plane, slots: map[kind]*slot{}, conns: map[net.Conn]struct{}{}}
+	s := &Side{}
 	s.servers.conns = map[place][]*serverConn{}
 	s.servers.transport = http2.Transport{AllowHTTP: true, IdleConnTimeout: serverIdle, DisableCompression: true, MaxHeaderListSize: 64 << 10}
 	plane.SetHTTP2(s)
 	return s
 }
 
-func newSlot(idle time.Duration) *slot {
-	l := &slot{
-		base:   &http.Server{MaxHeaderBytes: 64 << 10, IdleTimeout: idle, ErrorLog: log.New(io.Discard, "", 0)},
-		server: &http2.Server{MaxConcurrentStreams: maxStreams, MaxReadFrameSize: 16 << 10, IdleTimeout: idle, MaxUploadBufferPerStream: 256 << 10, MaxUploadBufferPerConnection: 1 << 20},
+// Close implements web.HTTP2.
+func (s *Side) Close() {
+	s.servers.close()
+	s.running.Wait()
+}
+
+// Worker implements web.HTTP2.
+func (s *Side) Worker(l *loop.Loop, adopt func(web.Stranger) web.Ref) web.HTTP2Worker {
+	w := &worker{loop: l, adopt: adopt, answer: h1.NewResponse(h1.Limits{Head: 64 << 10, Fields: 512}), trailer: h1.NewTrailer(h1.Limits{})}
+	w.timers = l.NewWheel(w.timer)
+	l.Handle(web.KindHTTP2, w.event)
+	return w
+}
+
+// worker is one loop's part. Everything in it belongs to the loop.
+type worker struct {
+	loop   *loop.Loop
+	adopt  func(web.Stranger) web.Ref
+	conns  loop.Slab[*conn]
+	timers *loop.Wheel
+
+	buf     []byte // what clients say is read into; made with the first of them
+	head    head   // of the request that is read at the moment
+	answer  *h1.Response
+	trailer *h1.Trailer
+	block   []byte    // a head is written in; len 0
+	outs    [][]byte  // buffers for what waits to be sent; len 0
+	streams []*stream // used again
+}
+
+// Serve implements web.HTTP2Worker.
+func (w *worker) Serve(s web.Stranger, said []byte, limits web.Limits) {
+	if w.buf == nil {
+		w.buf, w.block = make([]byte, readSize), make([]byte, 0, 4<<10)
 	}
-	_ = http2.ConfigureServer(l.base, l.server) // fails for a TLS configuration only, and there is none
-	return l
-}
-
-// Serve implements web.HTTP2: it takes the session off its loop.
-func (s *Side) Serve(loopID int, listener uint32, peer loop.Addr, session *secure.Session, idle time.Duration) {
-	if conn, err := session.Unbind(); err == nil {
-		s.serve(conn, &client{Conn: conn, https: true, loopID: loopID, listener: listener, peer: peer}, idle)
-	}
-}
-
-// ServePlain implements web.HTTP2.
-func (s *Side) ServePlain(p web.Plain) {
-	f := os.NewFile(uintptr(p.FD), "client")
-	conn, err := net.FileConn(f) // with a descriptor of its own
-	if _ = f.Close(); err == nil {
-		said := &begun{conn, p.Said}
-		s.serve(said, &client{Conn: said, loopID: p.LoopID, listener: p.Listener, peer: p.Peer}, p.Idle)
-	}
-}
-
-// begun is a connection of which some was read before.
-type begun struct {
-	net.Conn
-	said []byte
-}
-
-func (b *begun) Read(p []byte) (int, error) {
-	if len(b.said) == 0 {
-		return b.Conn.Read(p)
-	}
-	n := copy(p, b.said)
-	b.said = b.said[n:]
-	return n, nil
-}
-
-func (s *Side) serve(conn net.Conn, c *client, idle time.Duration) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.closed {
-		_ = conn.Close()
+	slot, p := w.conns.Alloc()
+	c := newConn(w, slot, s, limits)
+	*p = c
+	if err := w.loop.Add(s.FD, c.token()); err != nil {
+		c.close()
 		return
 	}
-	l := s.slots[kind{c.listener, idle}]
-	if l == nil {
-		l = newSlot(idle)
-		s.slots[kind{c.listener, idle}] = l
-	}
-	s.conns[conn] = struct{}{}
-	s.running.Go(func() { // ends with the connection
-		l.server.ServeConn(conn, &http2.ServeConnOpts{BaseConfig: l.base, SawClientPreface: !c.https, Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-			s.stream(w, r, c)
-		})})
-		_ = conn.Close()
-		s.mu.Lock()
-		delete(s.conns, conn)
-		s.mu.Unlock()
+	c.greet()
+	c.turning, c.readable = true, true
+	c.keep(c.take(said))
+	w.turn(c)
+}
+
+// Reload implements web.HTTP2Worker.
+func (w *worker) Reload(limits func(listener uint32) (web.Limits, bool)) {
+	w.conns.All(func(_ uint32, p **conn) bool {
+		c := *p
+		if l, ok := limits(c.from.Listener); ok {
+			c.limits = l
+		} else {
+			c.goAway()
+		}
+		w.turn(c)
+		return true
 	})
 }
 
-// Retire implements web.HTTP2: clients that came by listeners which keep says false to are told to go elsewhere.
-func (s *Side) Retire(keep func(listener uint32) bool) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	for k, l := range s.slots {
-		if !keep(k.listener) {
-			delete(s.slots, k)
-			done, cancel := context.WithCancel(context.Background())
-			cancel() // nothing is waited for
-			_ = l.base.Shutdown(done)
-		}
+// Leave implements web.HTTP2Worker.
+func (w *worker) Leave() {
+	w.conns.All(func(_ uint32, p **conn) bool {
+		(*p).goAway()
+		w.turn(*p)
+		return true
+	})
+}
+
+// Len implements web.HTTP2Worker.
+func (w *worker) Len() int { return w.conns.Len() }
+
+// End implements web.HTTP2Worker.
+func (w *worker) End() {
+	w.conns.All(func(_ uint32, p **conn) bool {
+		(*p).close()
+		return true
+	})
+}
+
+// event is where each event of a connection comes in; none at all means: go on.
+func (w *worker) event(t loop.Token, ev loop.Events) {
+	if !w.conns.Check(t.Slot(), t.Gen()) {
+		return // ended earlier in this batch
+	}
+	c := *w.conns.Get(t.Slot())
+	if ev == 0 {
+		c.due = false
+	} else {
+		c.from.Session.Event(ev)
+	}
+	if ev&loop.Err != 0 {
+		c.close()
+		return
+	}
+	if ev&(loop.In|loop.RDHUP|loop.Hup) != 0 {
+		c.readable = true
+	}
+	w.turn(c)
+}
+
+// turn is everything that there is to do for a connection now.
+func (w *worker) turn(c *conn) {
+	if c.read() && c.flush() {
+		c.settle()
 	}
 }
 
-// Close implements web.HTTP2: every connection is ended.
-func (s *Side) Close() {
-	s.mu.Lock()
-	s.closed = true
-	for c := range s.conns {
-		_ = c.Close()
+// timer is where each timer of a connection comes in.
+func (w *worker) timer(slot uint32) {
+	c := *w.conns.Get(slot)
+	c.armed = 0
+	if c.until != 0 && w.loop.Now() >= c.until {
+		if c.late() {
+			w.turn(c)
+		}
+		return
 	}
-	s.mu.Unlock()
-	s.servers.close()
-	s.running.Wait()
+	c.deadline(c.until)
+}
+
+// lendOut lends a buffer for what is to be sent.
+func (w *worker) lendOut() []byte {
+	if n := len(w.outs); n > 0 {
+		b := w.outs[n-1]
+		w.outs = w.outs[:n-1]
+		return b
+	}
+	return make([]byte, 0, 16<<10)
+}
+
+// keptOuts is how many buffers are kept, of those that did not grow for once.
+const keptOuts = 64
+
+func (w *worker) giveOut(b []byte) {
+	if len(w.outs) < keptOuts && cap(b) > 0 && cap(b) <= 2*outSize {
+		w.outs = append(w.outs, b[:0])
+	}
+}
+
+func newDecoder(emit func(hpack.HeaderField)) *hpack.Decoder {
+	d := hpack.NewDecoder(tableSize, emit)
+	d.SetMaxStringLength(maxBlock)
+	return d
 }

@@ -1,361 +1,216 @@
 package h2
 
 import (
-	"bufio"
-	"context"
-	"errors"
-	"fmt"
-	"io"
-	"net/http"
-	"strconv"
-	"strings"
-	"sync"
 	"syscall"
 
 	"github.com/turnout-proxy/turnout/proxy/loop"
 	"github.com/turnout-proxy/turnout/proxy/web"
+	"github.com/turnout-proxy/turnout/proxy/web/h1"
 )
 
-// most is how many bytes wait in each direction.
-const most = 64 << 10
+// stream is one request and its answer. It implements web.Session for the plane, which has it from adopt to Close: that is
+// how long it lives.
+type stream struct {
+	c      *conn
+	id     uint32
+	plane  web.Ref
+	gone   bool // the client has reset it, or it was reset here, or the connection is over
+	closed bool // the plane has forgotten it
 
-// pipe is what lies between a stream's goroutines and the plane. It implements web.Session for the plane.
-type pipe struct {
-	mu      sync.Mutex
-	changed sync.Cond
-	in, out []byte // the request, the answer
-	full    bool   // the plane was told that out has no room
-	over    bool   // the plane has said all, or is done with it
-	broken  bool   // and not in order
-	gone    bool   // the stream is over
-	adopted bool   // the plane has it
-	closed  bool   // the plane has forgotten it
-	plane   web.Ref
+	// The request.
+	in       []byte // in HTTP/1.1, from off on
+	off      int
+	unread   int   // bytes of its body in there
+	length   int64 // of its body, what is missing of it; -1: it goes in chunks
+	received window
+	ended    bool // the client has said all
+	over     bool // the plane has
+
+	// The answer.
+	info     h1.Info // of the request
+	said     said
+	body     h1.Body
+	progress h1.Progress
+	part     []byte // of a head, or of trailers, not whole
+	window   int    // what may be sent
+	stuck    bool   // there is more to send than there was room for
+	queued   bool   // in conn.waiting
 }
 
-var errGone = errors.New("the stream is over")
+// said is how much of the answer was sent.
+type said uint8
 
-func newPipe() *pipe {
-	p := &pipe{}
-	p.changed.L = &p.mu
-	return p
+const (
+	nothing said = iota // interim answers at most
+	begun               // its head
+	ended               // all
+)
+
+// newStream makes a stream of the head that was read.
+func (w *worker) newStream(c *conn, id uint32, last bool) *stream {
+	var s *stream
+	if n := len(w.streams); n > 0 {
+		s = w.streams[n-1]
+		w.streams = w.streams[:n-1]
+	} else {
+		s = &stream{}
+	}
+	h := &w.head
+	*s = stream{c: c, id: id, in: append(s.in[:0], h.out...), part: s.part[:0], ended: last, length: -1, window: c.first,
+		info: h1.Info{Minor: 1}, received: window{left: streamWindow, size: streamWindow}}
+	if h.sized {
+		s.length = h.length
+	}
+	if h.method == "HEAD" {
+		s.info.Method = h1.MethodHead
+	}
+	return s
 }
 
-// Recv implements web.Session.
-func (p *pipe) Recv(b []byte) (int, syscall.Errno) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
+// keptStreams is how many streams are kept to be used again.
+const keptStreams = 256
+
+// Close implements web.Session.
+func (s *stream) Close(bool) {
+	c := s.c
+	s.over, s.closed = true, true
 	switch {
-	case p.gone:
-		return 0, syscall.ECONNRESET
-	case len(p.in) == 0 && p.over:
-		return 0, 0 // nothing else is wanted
-	case len(p.in) == 0:
-		return 0, syscall.EAGAIN
+	case s.gone:
+	case s.said != ended:
+		c.ignore(s.id)
+		c.say(appendReset(c.begin(), s.id, codeInternal))
+	case !s.ended: // what is missing of the request is not wanted: RFC 9113 8.1
+		c.ignore(s.id)
+		c.say(appendReset(c.begin(), s.id, codeNone))
 	}
-	n := copy(b, p.in)
-	p.in = p.in[n:]
-	p.changed.Broadcast()
-	return n, 0
+	delete(c.streams, s.id)
+	if s.queued {
+		for i, q := range c.waiting {
+			if q == s {
+				c.waiting = append(c.waiting[:i], c.waiting[i+1:]...)
+				break
+			}
+		}
+	}
+	if !c.over {
+		c.credit(s.unread)
+	}
+	if len(c.streams) == 0 {
+		c.rest = c.w.loop.Now()
+		c.schedule() // its deadline begins
+	}
+	if len(c.w.streams) < keptStreams && cap(s.in) <= 16<<10 && cap(s.part) <= 16<<10 {
+		c.w.streams = append(c.w.streams, s)
+	}
 }
 
-// Send implements web.Session.
-func (p *pipe) Send(a, b []byte) (int, syscall.Errno) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	if p.gone {
-		return 0, syscall.EPIPE
-	}
-	var n int
-	p.out, n, p.full = take(p.out, a, b)
-	if n == 0 && p.full {
-		return 0, syscall.EAGAIN
-	}
-	p.changed.Broadcast()
-	return n, 0
+// leave ends the stream: the plane forgets it at once.
+func (s *stream) leave() {
+	s.gone = true
+	s.plane.Event(loop.Err)
 }
 
-// take appends as much of a and b to out as it has room for, and tells how much that was, and whether there was too little room.
-func take(out, a, b []byte) (grown []byte, n int, full bool) {
-	room := max(0, most-len(out))
-	wanted := len(a) + len(b)
-	a = a[:min(len(a), room)]
-	b = b[:min(len(b), room-len(a))]
-	n = len(a) + len(b)
-	return append(append(out, a...), b...), n, n < wanted || room == 0
+// more has the plane go on with an answer for which there was no room.
+func (s *stream) more() {
+	if s.stuck && s.window > 0 {
+		s.plane.Event(loop.Out)
+	}
 }
 
 // Event implements web.Session.
-func (p *pipe) Event(loop.Events) {}
+func (s *stream) Event(loop.Events) {}
 
-// Shutdown implements web.Session.
-func (p *pipe) Shutdown() { p.end(false) }
-
-// Close implements web.Session.
-func (p *pipe) Close(reset bool) {
-	p.end(reset)
-	p.mu.Lock()
-	p.closed = true
-	p.mu.Unlock()
-}
-
-func (p *pipe) end(broken bool) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	p.broken = p.broken || broken && !p.over
-	p.over = true
-	p.changed.Broadcast()
-}
-
-// leave is the end of the stream.
-func (p *pipe) leave() {
-	p.mu.Lock()
-	tell := p.adopted && !p.gone && !p.closed
-	p.gone = true
-	p.changed.Broadcast()
-	p.mu.Unlock()
-	if tell {
-		p.plane.Gone()
-	}
-}
-
-// adopt is called when the plane has it.
-func (p *pipe) adopt(r web.Ref) {
-	p.mu.Lock()
-	p.plane, p.adopted = r, true
-	gone, more := p.gone && !p.closed, len(p.in) > 0
-	p.mu.Unlock()
+// Recv implements web.Session.
+func (s *stream) Recv(b []byte) (int, syscall.Errno) {
+	left := len(s.in) - s.off
 	switch {
-	case gone:
-		r.Gone()
-	case more:
-		r.Wake() // it was written since it was first read
+	case s.gone:
+		return 0, syscall.ECONNRESET
+	case left == 0 && s.over:
+		return 0, 0 // nothing else is wanted
+	case left == 0:
+		return 0, syscall.EAGAIN
 	}
-}
-
-// ready tells whether there is something to Read, be it the end.
-func (p *pipe) ready() bool {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	return len(p.out) > 0 || p.gone || p.over
-}
-
-// Write gives the plane bytes of the request.
-func (p *pipe) Write(b []byte) (int, error) {
-	for n := 0; n < len(b); {
-		p.mu.Lock()
-		for len(p.in) >= most && !p.gone && !p.over {
-			p.changed.Wait()
+	n := copy(b, s.in[s.off:])
+	if s.off += n; s.off == len(s.in) {
+		s.in, s.off = s.in[:0], 0
+	}
+	if s.unread > 0 {
+		k := s.unread // with what is around it (chunks), what was read is more than that
+		if s.off > 0 {
+			k = min(k, n)
 		}
-		if p.gone || p.over {
-			p.mu.Unlock()
-			return n, errGone
-		}
-		k := min(len(b)-n, most-len(p.in))
-		p.in = append(p.in, b[n:n+k]...)
-		n += k
-		tell := p.adopted
-		p.mu.Unlock()
-		if tell {
-			p.plane.Wake()
-		}
+		s.unread -= k
+		s.c.credit(k)
+		s.creditOwn(k)
 	}
-	return len(b), nil
+	return n, 0
 }
 
-// Read takes bytes of the answer.
-func (p *pipe) Read(b []byte) (int, error) {
-	p.mu.Lock()
-	for len(p.out) == 0 && !p.gone && !p.over {
-		p.changed.Wait()
-	}
-	var err error
-	n := copy(b, p.out)
-	switch {
-	case n > 0:
-	case p.gone:
-		err = errGone
-	case p.broken:
-		err = io.ErrUnexpectedEOF
-	default:
-		err = io.EOF
-	}
-	if p.out = p.out[n:]; len(p.out) == 0 {
-		p.out = nil
-	}
-	tell := p.adopted && p.full && n > 0
-	p.full = false
-	p.mu.Unlock()
-	if tell {
-		p.plane.Wake()
-	}
-	return n, err
-}
-
-// stream carries one request and its answer.
-func (s *Side) stream(w http.ResponseWriter, r *http.Request, c *client) {
-	c.streams.Add(1)
-	if r.Method == http.MethodConnect {
-		http.Error(w, "CONNECT is not carried", http.StatusNotImplemented)
+// creditOwn gives back what was taken off the stream's window.
+func (s *stream) creditOwn(n int) {
+	if s.ended {
 		return
 	}
-	p := newPipe()
-	defer p.leave()
-	stop := afterDone(r, p)
-	defer stop()
-	p.in = requestHead(r)
-	if !s.plane.Stranger(c.loopID, web.Stranger{Session: p, Listener: c.listener, FD: -1, Peer: c.peer, HTTPS: c.https}, p.adopt) {
-		panic(http.ErrAbortHandler)
-	}
-	var sent sync.WaitGroup
-	if r.ContentLength != 0 {
-		sent.Go(func() { upload(p, r) }) // ends with the body, or with the stream
-	}
-	ok := answer(w, r, p)
-	p.leave()
-	_ = r.Body.Close()
-	sent.Wait()
-	if !ok {
-		if r.Context().Err() != nil {
-			c.reset()
-		}
-		panic(http.ErrAbortHandler) // RST_STREAM
+	if grown := s.received.give(n); grown > 0 {
+		s.c.say(appendWindow(s.c.begin(), s.id, grown))
 	}
 }
 
-// requestHead is the request in HTTP/1.1. http2 has checked its fields; the plane checks them again.
-func requestHead(r *http.Request) []byte {
-	b := make([]byte, 0, 512)
-	b = append(append(append(b, r.Method...), ' '), r.RequestURI...)
-	b = appendField(append(b, " HTTP/1.1\r\n"...), "Host", r.Host)
-	for name, values := range r.Header {
-		switch name {
-		case "Host", "Content-Length", "Transfer-Encoding", "Connection", "Te", "Trailer", "Upgrade", "Keep-Alive", "Proxy-Connection":
-			continue // RFC 9113 8.2.2, and framing of our own
+// request takes more of the request's body, and its end, with trailers if there are any.
+func (s *stream) request(body, trailers []byte, last bool) {
+	if s.length >= 0 {
+		if s.length -= int64(len(body)); s.length < 0 || last && s.length > 0 { // RFC 9113 8.1.1
+			s.unread += len(body)
+			s.c.reset(s, codeProtocol)
+			return
 		}
-		for _, v := range values {
-			b = appendField(b, name, v)
+		s.in = append(s.in, body...)
+	} else {
+		if len(body) > 0 {
+			s.in = append(append(h1.AppendChunkSize(s.in, uint64(len(body))), body...), "\r\n"...)
 		}
+		if last {
+			s.in = append(append(append(s.in, "0\r\n"...), trailers...), "\r\n"...)
+		}
+	}
+	s.unread += len(body)
+	s.ended = last
+	s.plane.Event(loop.In)
+}
+
+// Send implements web.Session.
+func (s *stream) Send(a, b []byte) (int, syscall.Errno) {
+	if s.gone {
+		return 0, syscall.EPIPE
+	}
+	s.stuck = false
+	n, err := s.answer(a)
+	if n == len(a) && err == 0 {
+		var m int
+		m, err = s.answer(b)
+		n += m
 	}
 	switch {
-	case r.ContentLength > 0:
-		b = append(strconv.AppendInt(append(b, "Content-Length: "...), r.ContentLength, 10), "\r\n"...)
-	case r.ContentLength < 0:
-		b = append(b, "Transfer-Encoding: chunked\r\n"...)
+	case err != 0:
+		return 0, err
+	case n == len(a)+len(b):
+		return n, 0
 	}
-	return append(b, "Connection: close\r\n\r\n"...)
-}
-
-func appendField(b []byte, name, value string) []byte {
-	return append(append(append(append(b, name...), ": "...), value...), "\r\n"...)
-}
-
-// What streams read into, used again.
-var (
-	buffers = sync.Pool{New: func() any { return new([32 << 10]byte) }}
-	readers = sync.Pool{New: func() any { return bufio.NewReaderSize(nil, 4<<10) }}
-)
-
-// upload carries the request's body. A client that breaks it off ends the stream, and so the request.
-func upload(p *pipe, r *http.Request) {
-	block := buffers.Get().(*[32 << 10]byte)
-	defer buffers.Put(block)
-	buf := block[:16<<10]
-	for {
-		n, err := r.Body.Read(buf)
-		if n > 0 {
-			var werr error
-			if r.ContentLength > 0 {
-				_, werr = p.Write(buf[:n])
-			} else {
-				_, werr = fmt.Fprintf(p, "%x\r\n%s\r\n", n, buf[:n])
-			}
-			if werr != nil {
-				return // answered early
-			}
-		}
-		switch {
-		case err == io.EOF && r.ContentLength < 0:
-			var b strings.Builder
-			b.WriteString("0\r\n")
-			for name, values := range r.Trailer {
-				for _, v := range values {
-					fmt.Fprintf(&b, "%s: %s\r\n", name, v)
-				}
-			}
-			_, _ = io.WriteString(p, b.String()+"\r\n")
-			return
-		case err == io.EOF:
-			return
-		case err != nil:
-			p.leave()
-			return
-		}
+	if s.stuck = true; s.window > 0 && !s.queued {
+		s.queued = true
+		s.c.waiting = append(s.c.waiting, s)
 	}
-}
-
-// answer carries the answer. False: it was cut short.
-func answer(w http.ResponseWriter, r *http.Request, p *pipe) bool {
-	br := readers.Get().(*bufio.Reader)
-	br.Reset(p)
-	defer func() {
-		br.Reset(nil)
-		readers.Put(br)
-	}()
-	for {
-		res, err := http.ReadResponse(br, r)
-		if err != nil {
-			return false
-		}
-		h := w.Header()
-		for name := range h {
-			delete(h, name)
-		}
-		for name, values := range res.Header {
-			switch name {
-			case "Connection", "Keep-Alive", "Proxy-Connection", "Transfer-Encoding", "Upgrade", "Trailer":
-				continue // RFC 9113 8.2.2
-			}
-			h[name] = values
-		}
-		if res.StatusCode < 200 {
-			w.WriteHeader(res.StatusCode)
-			continue
-		}
-		w.WriteHeader(res.StatusCode)
-		return body(w, res, func() bool { return br.Buffered() > 0 || p.ready() })
+	if n == 0 {
+		return 0, syscall.EAGAIN
 	}
+	return n, 0
 }
 
-// body carries the answer's body. What is there is sent before more is waited for; more tells whether it need not be.
-func body(w http.ResponseWriter, res *http.Response, more func() bool) bool {
-	flush := http.NewResponseController(w).Flush
-	buf := buffers.Get().(*[32 << 10]byte)
-	defer buffers.Put(buf)
-	for {
-		if res.ContentLength != 0 && !more() && flush() != nil {
-			return false
-		}
-		n, err := res.Body.Read(buf[:])
-		if n > 0 {
-			if _, werr := w.Write(buf[:n]); werr != nil {
-				return false
-			}
-		}
-		switch {
-		case err == io.EOF:
-			for name, values := range res.Trailer {
-				w.Header()[http.TrailerPrefix+name] = values
-			}
-			return true
-		case err != nil:
-			_ = flush() // what there was of it is right, and of use
-			return false
-		}
+// Shutdown implements web.Session.
+func (s *stream) Shutdown() {
+	s.over = true
+	if s.said == begun && !s.gone && s.body.AtEOF() == h1.ErrNone { // the end of the connection is that of the answer
+		s.c.data(s, nil, true)
 	}
-}
-
-// afterDone ends the pipe when the client has reset the stream or the connection is gone.
-func afterDone(r *http.Request, p *pipe) (stop func() bool) {
-	return context.AfterFunc(r.Context(), p.leave)
 }
