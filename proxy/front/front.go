@@ -120,6 +120,9 @@ func (f *Front) Carry(mode proxy.Mode, p Plane) {
 	}
 }
 
+// Loops is how many loops there are.
+func (f *Front) Loops() int { return len(f.doors) }
+
 // Lane is what TLS sessions on a loop are carried with, those of all planes alike.
 func (f *Front) Lane(l *loop.Loop) *secure.Lane { return f.lanes[l.ID()] }
 

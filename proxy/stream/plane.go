@@ -1,13 +1,13 @@
 package stream
 
 import (
-	"sync"
 	"sync/atomic"
 
 	"go.uber.org/zap"
 
 	"github.com/turnout-proxy/turnout/proxy"
 	"github.com/turnout-proxy/turnout/proxy/front"
+	"github.com/turnout-proxy/turnout/proxy/hold"
 	"github.com/turnout-proxy/turnout/proxy/loop"
 )
 
@@ -24,8 +24,7 @@ type Plane struct {
 	front   *front.Front
 	workers []*worker // by loop
 
-	linesMu sync.Mutex // taken only when clients wait
-	lines   map[*proxy.Live]*line
+	lines *hold.Lines
 
 	ends       chan accessLine
 	accessDone chan struct{}
@@ -34,7 +33,7 @@ type Plane struct {
 
 // New makes the plane of the front's tcp services.
 func New(opt Options) *Plane {
-	p := &Plane{sw: opt.Switch, front: opt.Front, lines: map[*proxy.Live]*line{}}
+	p := &Plane{sw: opt.Switch, front: opt.Front, lines: hold.NewLines(opt.Front.Loops())}
 	p.startAccessLog(opt.Access)
 	opt.Front.Carry(proxy.TCP, p)
 	return p
@@ -48,7 +47,7 @@ func (p *Plane) Worker(l *loop.Loop) front.Worker {
 }
 
 // Commit implements front.Plane.
-func (p *Plane) Commit(next *proxy.Snapshot) { p.forgetLines(next) }
+func (p *Plane) Commit(next *proxy.Snapshot) { p.lines.Forget(next) }
 
 // Close implements front.Plane.
 func (p *Plane) Close() { p.stopAccessLog() }

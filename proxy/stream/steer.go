@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"github.com/turnout-proxy/turnout/proxy"
+	"github.com/turnout-proxy/turnout/proxy/hold"
 	"github.com/turnout-proxy/turnout/proxy/loop"
 )
 
@@ -23,12 +24,12 @@ func (w *worker) steer(slot uint32, c *conn) {
 			w.end(slot, c, endRefused)
 			return
 		}
-		if c.rev == 0 && w.mustQueue(svc) {
+		if c.rev == 0 && hold.Must(svc) {
 			c.rev = snap.Revision
 			w.hold(slot, c, svc, proxy.Full)
 			return
 		}
-		if c.rev == 0 && w.queueDown(svc) {
+		if c.rev == 0 && w.queues.MustDown(svc) {
 			c.rev = snap.Revision
 			w.hold(slot, c, svc, proxy.Down)
 			return
@@ -251,7 +252,7 @@ func (w *worker) connected(slot uint32, c *conn, registered bool) {
 	svc := w.service(w.sw.Current(), c)
 	w.rest(slot, c, svc)
 	if c.flags&pouring != 0 {
-		w.queues[c.queue].down = false // a server answers
+		w.queues.Through(c.queue)
 	}
 	w.poured(c)
 	if !registered && w.loop.Add(int(c.fd[server]), w.token(slot, server)) != nil {

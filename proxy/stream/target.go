@@ -45,10 +45,5 @@ func (w *worker) sweep() {
 			*t = target{conns: none}
 		}
 	}
-	for live, i := range w.queueOf {
-		if q := &w.queues[i]; q.length == 0 && q.pouring == 0 {
-			delete(w.queueOf, live)
-			*q = queue{head: none, tail: none}
-		}
-	}
+	w.queues.Sweep()
 }

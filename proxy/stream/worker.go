@@ -3,6 +3,7 @@ package stream
 import (
 	"github.com/turnout-proxy/turnout/proxy"
 	"github.com/turnout-proxy/turnout/proxy/front"
+	"github.com/turnout-proxy/turnout/proxy/hold"
 	"github.com/turnout-proxy/turnout/proxy/loop"
 	"github.com/turnout-proxy/turnout/proxy/secure"
 )
@@ -120,8 +121,7 @@ type worker struct {
 	timers     *loop.Wheel // of conns
 	targets    []target
 	targetOf   map[*proxy.Server]int32
-	queues     []queue
-	queueOf    map[*proxy.Live]int32
+	queues     *hold.Queues
 	dials      uint32 // list of dialing conns
 	announced  map[uint32]announcement
 	lane       *secure.Lane
@@ -134,9 +134,10 @@ type worker struct {
 
 func newWorker(p *Plane, l *loop.Loop) *worker {
 	w := &worker{plane: p, loop: l, sw: p.sw, claims: p.sw.Claimer(l.ID()), dials: none,
-		targetOf: map[*proxy.Server]int32{}, queueOf: map[*proxy.Live]int32{}, announced: map[uint32]announcement{},
+		targetOf: map[*proxy.Server]int32{}, announced: map[uint32]announcement{},
 		lane: p.front.Lane(l), sessions: make([]*secure.Session, 1), handshakes: map[uint32]*secure.Handshake{},
 		names: make([]string, 1), nameOf: map[string]int32{}}
+	w.queues = hold.New(p.lines, l.ID(), w.place)
 	w.timers = l.NewWheel(w.timer)
 	l.Handle(kindConn, w.event)
 	for i := range uint8(dialKinds) {

@@ -26,9 +26,7 @@ func (p *Plane) Lent() Lent {
 		for i := range w.targets {
 			n.InUse += int(w.targets[i].inUse)
 		}
-		for i := range w.queues {
-			n.Queued, n.Pouring = n.Queued+w.queues[i].length, n.Pouring+w.queues[i].pouring
-		}
+		n.Queued, n.Pouring = w.queues.Count()
 	})
 	var sum Lent
 	s := reflect.ValueOf(&sum).Elem()

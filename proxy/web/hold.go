@@ -1,127 +1,26 @@
 package web
 
 import (
-	"sync/atomic"
-	"time"
-
 	"github.com/turnout-proxy/turnout/proxy"
+	"github.com/turnout-proxy/turnout/proxy/hold"
 )
 
-const (
-	// pourWidth is how many requests of a queue are dialled for at once when a hold ends, for each loop.
-	pourWidth = 128
-	// fullRetry is how often a request that waits for a server with max_connections asks again; one that ends on the
-	// same loop lets one in sooner.
-	fullRetry = 10 * time.Millisecond
-	// downRetry is how often the first of those that wait for a server that answers dials one. A change of the
-	// servers' health lets them in sooner.
-	downRetry = 50 * time.Millisecond
-)
-
-// queue is where the requests of one service wait on this loop, first come first served.
-type queue struct {
-	live       *proxy.Live // nil: not in use
-	line       *line
-	head, tail uint32
-	length     int
-	pouring    int // let in, and still being dialled for
-	// down says that dials have failed and no server was left: one request at a time tries, until one gets
-	// through or the snapshot is another one than seen.
-	down bool
-	seen *proxy.Snapshot
-}
-
-// line joins the queues that one service has on different loops: each loop says here since when its first request
-// waits (0: none does, or as many as may be are being let in). So a server with max_connections that has room again
-// gets the one that has waited longest.
-type line struct{ since []atomic.Int64 }
-
-// line finds or makes a service's.
-func (p *Plane) line(live *proxy.Live) *line {
-	p.linesMu.Lock()
-	defer p.linesMu.Unlock()
-	l := p.lines[live]
-	if l == nil {
-		l = &line{make([]atomic.Int64, len(p.workers))}
-		p.lines[live] = l
-	}
-	return l
-}
-
-// forgetLines drops those of services that are gone.
-func (p *Plane) forgetLines(snap *proxy.Snapshot) {
-	p.linesMu.Lock()
-	defer p.linesMu.Unlock()
-	for live := range p.lines {
-		if svc := snap.Service(live.Name); svc == nil || svc.Live != live {
-			delete(p.lines, live)
-		}
-	}
-}
-
-// eldest is the loop whose first request has waited longest; -1: none waits.
-func (l *line) eldest() int {
-	at, first := -1, int64(0)
-	for i := range l.since {
-		if t := l.since[i].Load(); t != 0 && (at < 0 || t < first) {
-			at, first = i, t
-		}
-	}
-	return at
-}
-
-// showHead tells the line who is the first of a queue now.
-func (w *worker) showHead(q *queue) {
-	since := int64(0)
-	if q.head != none && q.pouring < pourWidth {
-		since = w.clients.Get(q.head).began
-	}
-	q.line.since[w.loop.ID()].Store(since)
-}
-
-// mustQueue tells whether a new request has to wait because others wait already for servers that were full.
-func (w *worker) mustQueue(svc *proxy.Service) bool {
-	n := svc.Held()
-	return n > 0 && n < svc.Spec.Hold.Max && svc.Hold == nil && svc.Maintenance == nil && svc.Limited()
-}
-
-// queueDown tells whether a new request has to wait because no server answers those that wait already.
-func (w *worker) queueDown(svc *proxy.Service) bool {
-	qi, ok := w.queueOf[svc.Live]
-	return ok && w.queues[qi].down && w.queues[qi].head != none && svc.Hold == nil && svc.Maintenance == nil
+// place is where a request waits.
+func (w *worker) place(slot uint32) hold.Place {
+	c := w.clients.Get(slot)
+	return hold.Place{Next: &c.next, Prev: &c.prev, Since: c.began}
 }
 
 // roomAt lets in the request that has waited longest for servers that were full, now that one has ended.
 func (w *worker) roomAt(svc *proxy.Service) {
-	if svc == nil || svc.Hold != nil || svc.Held() == 0 || !svc.Limited() {
-		return
-	}
-	live := svc.Live
-	if i := w.plane.line(live).eldest(); i >= 0 {
-		other := w.plane.workers[i]
+	if i, ok := w.plane.lines.Room(svc); ok {
+		other, live := w.plane.workers[i], svc.Live
 		other.loop.Post(func() {
-			if qi, ok := other.queueOf[live]; ok {
+			if qi, ok := other.queues.Of(live); ok {
 				other.admit(qi)
 			}
 		})
 	}
-}
-
-func (w *worker) queueFor(live *proxy.Live) int32 {
-	if i, ok := w.queueOf[live]; ok {
-		return i
-	}
-	q := queue{live: live, line: w.plane.line(live), head: none, tail: none}
-	for i := range w.queues {
-		if w.queues[i].live == nil {
-			w.queues[i] = q
-			w.queueOf[live] = int32(i)
-			return int32(i)
-		}
-	}
-	w.queues = append(w.queues, q)
-	w.queueOf[live] = int32(len(w.queues) - 1)
-	return int32(len(w.queues) - 1)
 }
 
 // hold lets a request wait at the door: its head is buf, its body stays unread. It ends when the hold does, when a
@@ -134,59 +33,34 @@ func (w *worker) hold(slot uint32, c *client, svc *proxy.Service, why proxy.Verd
 		return
 	}
 	w.poured(c)
-	qi := w.queueFor(svc.Live)
-	q := &w.queues[qi]
-	c.state, c.queue, c.next, c.prev = waiting, qi, none, q.tail
-	if q.tail != none {
-		w.clients.Get(q.tail).next = slot
-	} else {
-		q.head = slot
-	}
-	q.tail = slot
-	q.length++
-	w.showHead(q)
+	qi, ask := w.queues.Join(svc.Live, slot, why, w.sw.Current())
+	c.state, c.queue = waiting, qi
 	c.waited = w.loop.Now() + int64(svc.WaitLimit())
 	if why == proxy.Down { // it may come here several times, so its time runs from when it came to the door
 		c.waited, c.tried = c.began+int64(svc.DownLimit()), 0
-		q.down, q.seen = true, w.sw.Current()
 	}
 	w.deadline(slot, c, c.waited)
-	if why == proxy.Full || why == proxy.Down && q.head == slot {
+	if ask {
 		w.askAgain(qi)
 	}
 }
 
 // askAgain has the first of a queue look again soon whether a server has room.
 func (w *worker) askAgain(qi int32) {
-	head := w.queues[qi].head
-	c, retry := w.clients.Get(head), fullRetry
-	if w.queues[qi].down {
-		retry = downRetry
-	}
-	w.deadline(head, c, min(c.waited, w.loop.Now()+int64(retry)))
+	head := w.queues.First(qi)
+	c := w.clients.Get(head)
+	w.deadline(head, c, min(c.waited, w.loop.Now()+int64(w.queues.Retry(qi))))
 }
 
 // unhold takes a request out of its queue.
 func (w *worker) unhold(slot uint32, c *client, how proxy.HoldEnd) {
-	q := &w.queues[c.queue]
-	if c.prev != none {
-		w.clients.Get(c.prev).next = c.next
-	} else {
-		q.head = c.next
-	}
-	if c.next != none {
-		w.clients.Get(c.next).prev = c.prev
-	} else {
-		q.tail = c.prev
-	}
-	c.next, c.prev = none, none
-	q.length--
-	w.showHead(q)
+	live := w.queues.Live(c.queue)
+	w.queues.Leave(c.queue, slot)
 	w.deadline(slot, c, 0)
-	w.claims.Unhold(w.sw.Current().Service(q.live.Name), q.live, how)
+	w.claims.Unhold(w.sw.Current().Service(live.Name), live, how)
 	c.state = reading
 	if how != proxy.HoldReleased {
-		if q.head != none {
+		if w.queues.First(c.queue) != none {
 			w.askAgain(c.queue) // if this was the first: nobody else looks for room on behalf of the next
 		}
 		c.queue = -1
@@ -202,30 +76,20 @@ func (w *worker) waitedEnough(slot uint32, c *client) {
 		return
 	}
 	w.deadline(slot, c, c.waited) // admit sets it anew if this is still the first and there is no room
-	if svc := w.sw.Current().Service(w.queues[c.queue].live.Name); svc != nil && svc.Hold == nil {
-		if i := w.queues[c.queue].line.eldest(); i >= 0 && i != w.loop.ID() {
-			w.askAgain(c.queue) // another loop's is first, and that loop looks for room as this one does
-			return
-		}
+	if svc := w.sw.Current().Service(w.queues.Live(c.queue).Name); svc != nil && svc.Hold == nil && w.queues.Elsewhere(c.queue) {
+		w.askAgain(c.queue)
+		return
 	}
 	w.admit(c.queue)
 }
 
 // Release implements front.Worker: it lets in the requests of queues whose services are not held any more.
-func (w *worker) Release() {
-	for i := range w.queues {
-		if q := &w.queues[i]; q.live != nil {
-			q.down = q.down && q.seen == w.sw.Current()
-			w.admit(int32(i))
-		}
-	}
-}
+func (w *worker) Release() { w.queues.Release(w.sw.Current(), w.admit) }
 
-// admit lets in the first of a queue, as long as their service takes them and at most pourWidth are being dialled for;
-// each that has been dialled for lets in the next one.
+// admit lets in the first of a queue, as long as their service takes them; each that has been dialled for lets in the
+// next one.
 func (w *worker) admit(qi int32) {
-	for w.queues[qi].head != none && w.queues[qi].pouring < w.queues[qi].width() {
-		slot := w.queues[qi].head
+	for slot := w.queues.Admit(qi); slot != none; slot = w.queues.Admit(qi) {
 		c := w.clients.Get(slot)
 		snap := w.sw.Current()
 		buf, n := w.again(slot, c)
@@ -235,7 +99,7 @@ func (w *worker) admit(qi int32) {
 		}
 		verdict := proxy.Refuse
 		var got proxy.Claimed
-		if svc != nil && svc.Live == w.queues[qi].live {
+		if svc != nil && svc.Live == w.queues.Live(qi) {
 			if c.rev != snap.Revision {
 				c.rev, c.tried = snap.Revision, 0
 			}
@@ -251,22 +115,13 @@ func (w *worker) admit(qi int32) {
 			return
 		}
 		w.unhold(slot, c, proxy.HoldReleased)
-		w.queues[qi].pouring++
-		w.showHead(&w.queues[qi])
+		w.queues.Pour(qi)
 		c.flags |= pouring
 		if verdict == proxy.Dial && w.lead(slot, c, svc, got, buf, n) {
 			continue
 		}
 		w.steer(slot, c, buf, n)
 	}
-}
-
-// width is how many requests may be dialled for at once.
-func (q *queue) width() int {
-	if q.down {
-		return 1
-	}
-	return pourWidth
 }
 
 // poured ends a request's part in the pouring of its queue, and lets in the next one.
@@ -277,13 +132,10 @@ func (w *worker) poured(c *client) {
 	qi := c.queue
 	c.flags &^= pouring
 	c.queue = -1
-	w.queues[qi].pouring--
-	w.showHead(&w.queues[qi])
-	switch {
-	case w.queues[qi].head == none:
-	case w.queues[qi].down:
+	switch w.queues.Poured(qi) {
+	case hold.Ask:
 		w.askAgain(qi)
-	default:
+	case hold.Go:
 		w.loop.Post(func() { w.admit(qi) })
 	}
 }
@@ -291,6 +143,6 @@ func (w *worker) poured(c *client) {
 // through says that a server answers: those that wait for one are let in.
 func (w *worker) through(c *client) {
 	if c.flags&pouring != 0 {
-		w.queues[c.queue].down = false
+		w.queues.Through(c.queue)
 	}
 }

@@ -524,6 +524,28 @@ func TestHTTP2_MoreThanAStreamsWindowResetsIt(t *testing.T) {
 	}
 }
 
+func TestHTTP2_AHeadWaitsForRoomButForNoWindow(t *testing.T) {
+	spec, config := secured2(t, pools([]string{"p", digester(t, "s")}))
+	d := openDoor(t, spec)
+	c := d.h2(config)
+	const large = 20 << 20
+	c.settings(framing.Setting{ID: framing.SettingInitialWindowSize, Val: 0})
+	_ = c.WriteWindowUpdate(0, 2*large)
+	c.request(1, true, "GET", fmt.Sprintf("/?n=%d", large))
+	_ = c.WriteWindowUpdate(1, large)
+	if got := c.until("DATA", "end"); got == "end" {
+		t.Fatal(got)
+	}
+	for id := uint32(3); id < 40; id += 2 { // they find no room: the first has taken it
+		c.request(id, true, "GET", "/?n=1")
+	}
+	for heads := 0; heads < 19; heads++ {
+		if got := c.until("HEADERS", "GOAWAY", "end", "nothing"); !strings.HasSuffix(got, " 200") {
+			t.Fatalf("after %d heads: %s", heads, got)
+		}
+	}
+}
+
 // FuzzHTTP2 has a door read frames of all kinds, whole and broken; each input is one connection, and after it the door
 // still serves.
 func FuzzHTTP2(f *testing.F) {

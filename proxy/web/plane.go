@@ -1,13 +1,13 @@
 package web
 
 import (
-	"sync"
 	"sync/atomic"
 
 	"go.uber.org/zap"
 
 	"github.com/turnout-proxy/turnout/proxy"
 	"github.com/turnout-proxy/turnout/proxy/front"
+	"github.com/turnout-proxy/turnout/proxy/hold"
 	"github.com/turnout-proxy/turnout/proxy/loop"
 )
 
@@ -26,8 +26,7 @@ type Plane struct {
 	http2   HTTP2     // nil: nobody speaks it
 	token   Token
 
-	linesMu sync.Mutex // taken only when requests wait
-	lines   map[*proxy.Live]*line
+	lines *hold.Lines
 
 	ends       chan accessLine
 	spare      chan []byte // texts of lines that were written
@@ -37,7 +36,7 @@ type Plane struct {
 
 // New makes the plane of the front's http services.
 func New(opt Options) *Plane {
-	p := &Plane{sw: opt.Switch, front: opt.Front, lines: map[*proxy.Live]*line{}, token: newToken()}
+	p := &Plane{sw: opt.Switch, front: opt.Front, lines: hold.NewLines(opt.Front.Loops()), token: newToken()}
 	p.startAccessLog(opt.Access)
 	opt.Front.Carry(proxy.HTTP, p)
 	return p
@@ -55,7 +54,7 @@ func (p *Plane) Worker(l *loop.Loop) front.Worker {
 
 // Commit implements front.Plane.
 func (p *Plane) Commit(next *proxy.Snapshot) {
-	p.forgetLines(next)
+	p.lines.Forget(next)
 }
 
 // Close implements front.Plane.

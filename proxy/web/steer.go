@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"github.com/turnout-proxy/turnout/proxy"
+	"github.com/turnout-proxy/turnout/proxy/hold"
 )
 
 const starvedRetry = 10 * time.Millisecond // how soon a dial is tried again when descriptors or ports have run out
@@ -19,12 +20,12 @@ func (w *worker) steer(slot uint32, c *client, buf []byte, n int) {
 		if !alive {
 			return
 		}
-		if c.rev == 0 && !c.wish.Only() && w.mustQueue(svc) {
+		if c.rev == 0 && !c.wish.Only() && hold.Must(svc) {
 			c.rev = snap.Revision
 			w.hold(slot, c, svc, proxy.Full, buf)
 			return
 		}
-		if c.rev == 0 && !c.wish.Only() && w.queueDown(svc) {
+		if c.rev == 0 && !c.wish.Only() && w.queues.MustDown(svc) {
 			c.rev = snap.Revision
 			w.hold(slot, c, svc, proxy.Down, buf)
 			return

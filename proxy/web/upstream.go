@@ -97,12 +97,7 @@ func (w *worker) sweep() {
 			*t = target{idle: none, busy: none}
 		}
 	}
-	for live, i := range w.queueOf {
-		if q := &w.queues[i]; q.length == 0 && q.pouring == 0 {
-			delete(w.queueOf, live)
-			*q = queue{head: none, tail: none}
-		}
-	}
+	w.queues.Sweep()
 }
 
 // link puts a connection at the head of a list; unlink takes it out of the one it is in.

@@ -3,6 +3,7 @@ package web
 import (
 	"github.com/turnout-proxy/turnout/proxy"
 	"github.com/turnout-proxy/turnout/proxy/front"
+	"github.com/turnout-proxy/turnout/proxy/hold"
 	"github.com/turnout-proxy/turnout/proxy/loop"
 	"github.com/turnout-proxy/turnout/proxy/secure"
 	"github.com/turnout-proxy/turnout/proxy/web/h1"
@@ -133,8 +134,7 @@ type worker struct {
 	uptimers  *loop.Wheel // of upstreams
 	targets   []target
 	targetOf  map[*proxy.Server]int32
-	queues    []queue
-	queueOf   map[*proxy.Live]int32
+	queues    *hold.Queues
 	dials     uint32 // list of upstreams that are being dialled
 	sessions  map[uint32]Session
 	lane      *secure.Lane
@@ -166,11 +166,12 @@ type worker struct {
 
 func newWorker(p *Plane, l *loop.Loop) *worker {
 	w := &worker{plane: p, loop: l, sw: p.sw, claims: p.sw.Claimer(l.ID()), dials: none,
-		targetOf: map[*proxy.Server]int32{}, queueOf: map[*proxy.Live]int32{}, sessions: map[uint32]Session{},
+		targetOf: map[*proxy.Server]int32{}, sessions: map[uint32]Session{},
 		lane: p.front.Lane(l), handshakes: map[uint32]*secure.Handshake{}, upSessions: map[uint32]Session{}, upShakes: map[uint32]*secure.Handshake{},
 		reply: make([]byte, replySize), scratch: make([]byte, 0, scratchSize),
 		request: h1.NewRequest(h1.Limits{}), response: h1.NewResponse(h1.Limits{}), trailer: h1.NewTrailer(h1.Limits{}),
 		ids: newIDs()}
+	w.queues = hold.New(p.lines, l.ID(), w.place)
 	w.timers = l.NewWheel(w.timer)
 	w.uptimers = l.NewWheel(w.upstreamTimer)
 	w.guestTimers = l.NewWheel(func(slot uint32) { w.tooLate(slot, w.guests.Get(slot)) })

@@ -112,10 +112,13 @@ func (s *stream) leave() {
 
 // more has the plane go on with an answer for which there was no room.
 func (s *stream) more() {
-	if s.stuck && s.window > 0 {
+	if s.stuck && s.open() {
 		s.plane.Event(loop.Out)
 	}
 }
+
+// open tells whether the stream's own window lets it say what is next: a head needs none.
+func (s *stream) open() bool { return s.window > 0 || s.said == nothing }
 
 // Event implements web.Session.
 func (s *stream) Event(loop.Events) {}
@@ -197,7 +200,7 @@ func (s *stream) Send(a, b []byte) (int, syscall.Errno) {
 	case n == len(a)+len(b):
 		return n, 0
 	}
-	if s.stuck = true; s.window > 0 && !s.queued {
+	if s.stuck = true; s.open() && !s.queued {
 		s.queued = true
 		s.c.waiting = append(s.c.waiting, s)
 	}
