@@ -60,7 +60,7 @@ const (
 	idle       stage = iota // waits for its time, perhaps with a kept connection
 	connecting              //
 	awaiting                // said or saying its question
-	elsewhere               // a goroutine reads the answer
+	elsewhere               // goroutines await answers; it may be in the schedule, to be asked again meanwhile
 	over                    // stopped
 )
 
@@ -80,6 +80,8 @@ type turn struct {
 	at      time.Time     // when it was asked last
 	limit   time.Duration // of that run
 	poked   bool          // is to be asked again soon
+	away    int           // runs that goroutines see to the end
+	newest  time.Time     // when the question was asked whose answer was noted last
 	fd      int           // -1: none
 	listed  bool          // fd is with epoll
 	answers int           // on fd
@@ -257,9 +259,7 @@ func (a *asker) obey(o *order) {
 		a.due.remove(t)
 		a.hangUp(t)
 	case answered:
-		if t.stage == elsewhere {
-			a.note(t, o.answer, false)
-		}
+		a.cameBack(t, o.answer)
 	case poke:
 		t.poked = true
 		if t.stage == idle {
@@ -298,20 +298,27 @@ func (a *asker) wait(events []unix.EpollEvent, now time.Time) int {
 	return n
 }
 
-// begin asks everyone whose time is near, and ends the runs that took too long.
+// begin asks everyone whose time is near, ends the runs that took too long, and asks anew beside those that take longer
+// than the interval.
 func (a *asker) begin(now time.Time) {
 	a.begun = a.begun[:0]
 	for len(a.due) > 0 && !a.due[0].early.After(now) {
 		t := a.due[0]
-		if t.stage != idle {
-			a.tooLate(t)
+		switch t.stage {
+		case idle, elsewhere:
+		default:
+			if t.at.Add(t.limit).After(now) {
+				a.goElsewhere(t)
+			} else {
+				a.tooLate(t)
+			}
 			continue
 		}
 		t.at, t.limit = now, t.w.check.timeout(t.plan.Timeout)
 		if len(a.begun)%16 == 15 {
 			t.at = time.Now() // it takes a while to begin with many
 		}
-		t.early = t.at.Add(t.limit)
+		t.early = t.at.Add(min(t.limit, t.plan.Interval))
 		t.late = t.early
 		a.due.put(t)
 		a.asking++
@@ -531,11 +538,17 @@ func (a *asker) finish(t *turn, r result, err error, end end) {
 // note tells the monitor an answer and plans the next run. A connection is kept only while all is well: what
 // contradicts the state is asked on new ones.
 func (a *asker) note(t *turn, answer Answer, kept bool) {
+	t.newest = t.at
 	plan, pause := a.m.note(t.ctx, t.w, t.w.progress.Judge(answer))
 	t.answers++
 	if !kept || !answer.OK || pause != plan.Interval {
 		a.hangUp(t)
 	}
+	a.next(t, plan, pause)
+}
+
+// next plans the next run; pause 0: there is none.
+func (a *asker) next(t *turn, plan Plan, pause time.Duration) {
 	if pause == 0 { // stopped
 		t.stage = over
 		a.due.remove(t)
@@ -573,38 +586,87 @@ func (a *asker) hangUp(t *turn) {
 	t.fd = -1
 }
 
-// goElsewhere has the rest of a long answer read by a goroutine.
+// goElsewhere has a goroutine see a run to its end: of a long answer, or of one that takes longer than the interval. Then
+// the check is asked anew meanwhile, as often as the number of failures that count: a server that hangs is found within
+// fall x interval + timeout, however long the timeout is.
 func (a *asker) goElsewhere(t *turn) {
-	_ = a.list(t.fd, unix.EPOLL_CTL_DEL, 0) // the connection goes on under another number, which epoll must not follow
-	delete(a.byFD, int32(t.fd))
-	f := os.NewFile(uintptr(t.fd), "check")
-	t.fd = -1
-	c, err := net.FileConn(f)
-	_ = f.Close() // c is a duplicate
-	if err != nil {
-		a.finish(t, result{}, err, inTime)
-		return
+	run := leftover{t: t, at: t.at, limit: t.limit, said: t.stage == awaiting, unsaid: bytes.Clone(t.unsaid), got: t.got}
+	if run.said {
+		_ = a.list(t.fd, unix.EPOLL_CTL_DEL, 0) // the connection goes on under another number, which epoll must not follow
+		delete(a.byFD, int32(t.fd))
+		f := os.NewFile(uintptr(t.fd), "check")
+		t.fd = -1
+		var err error
+		run.conn, err = net.FileConn(f)
+		_ = f.Close() // conn is a duplicate
+		if err != nil {
+			a.finish(t, result{}, err, inTime)
+			return
+		}
+	} else {
+		a.hangUp(t) // a connect that takes so long is as well begun anew
 	}
 	a.asking--
-	t.stage = elsewhere
-	a.due.remove(t)
-	got := t.got
-	t.got = nil
-	a.m.work.Go(func() { a.order(order{t, answered, t.rest(c, got)}) }) // ends with the run's limit
+	t.away++
+	t.stage, t.got, t.unsaid = elsewhere, nil, nil
+	if t.limit > t.plan.Interval && t.away < t.plan.Fall {
+		t.early = t.at.Add(t.plan.Interval)
+		t.late = t.early
+		a.due.put(t)
+	} else {
+		a.due.remove(t) // an answer plans the next run
+	}
+	a.m.work.Go(func() { a.order(order{t, answered, run.finish()}) }) // ends with the run's limit
 }
 
-// rest reads an answer to its end, of which got has come.
-func (t *turn) rest(c net.Conn, got []byte) Answer {
-	run, cancel := context.WithDeadline(t.ctx, t.at.Add(t.limit))
+// cameBack takes the answer of a run that a goroutine saw to its end.
+func (a *asker) cameBack(t *turn, answer Answer) {
+	t.away--
+	if t.stage == over {
+		return
+	}
+	plan, pause := t.plan, t.plan.Interval
+	if !answer.At.Before(t.newest) { // else a later question has been answered already
+		t.newest = answer.At
+		plan, pause = a.m.note(t.ctx, t.w, t.w.progress.Judge(answer))
+	}
+	if t.stage == elsewhere || pause == 0 { // else one is being asked, whose answer plans the next run
+		a.next(t, plan, pause)
+	}
+}
+
+// leftover is a run that a goroutine sees to its end.
+type leftover struct {
+	t           *turn
+	at          time.Time
+	limit       time.Duration
+	said        bool     // conn is open, and got has come on it; else it is begun anew
+	conn        net.Conn //
+	unsaid, got []byte
+}
+
+func (o *leftover) finish() Answer {
+	t := o.t
+	run, cancel := context.WithDeadline(t.ctx, o.at.Add(o.limit))
 	defer cancel()
-	l := bound(run, c)
-	defer l.Close() //nolint:errcheck // all was said
-	r, err := t.p.read(io.MultiReader(bytes.NewReader(got), l), t.target)
+	r, err := o.rest(run)
 	end := inTime
 	if run.Err() != nil {
 		end = late
 	}
-	return t.w.check.answer(t.at, t.limit, end, r, err)
+	return t.w.check.answer(o.at, o.limit, end, r, err)
+}
+
+func (o *leftover) rest(run context.Context) (result, error) {
+	if !o.said {
+		return o.t.p.ask(run, o.t.target)
+	}
+	l := bound(run, o.conn)
+	defer l.Close() //nolint:errcheck // all was said
+	if _, err := l.Write(o.unsaid); len(o.unsaid) > 0 && err != nil {
+		return result{}, readWords(err)
+	}
+	return o.t.p.read(io.MultiReader(bytes.NewReader(o.got), l), o.t.target)
 }
 
 // schedule is a heap of turns, the one whose time comes first on top.

@@ -137,10 +137,42 @@ func TestMonitor_KeepsAConnectionForAFewAnswers(t *testing.T) {
 	}
 	s.Start()
 	defer s.Close()
-	watchOne(t, must(t, Spec{HTTP: &HTTP{}}), s.Listener.Addr().String(), Plan{Interval: 2 * time.Millisecond, Timeout: 30 * time.Second}, func(Report) bool { return requests.Load() >= 100 })
-	if c, r := connections.Load(), requests.Load(); c < r/maxKept || c > r/maxKept+10 {
-		t.Errorf("%d connections for %d requests", c, r)
+	for _, spec := range []*HTTP{{}, {Body: `{"method":"eth_blockNumber"}`}} {
+		connections.Store(0)
+		requests.Store(0)
+		watchOne(t, must(t, Spec{HTTP: spec}), s.Listener.Addr().String(), Plan{Interval: 2 * time.Millisecond, Timeout: 30 * time.Second}, func(Report) bool { return requests.Load() >= 100 })
+		if c, r := connections.Load(), requests.Load(); c < r/maxKept || c > r/maxKept+10 {
+			t.Errorf("%d connections for %d requests", c, r)
+		}
 	}
+}
+
+// However long the timeout is, a server that hangs is asked on, as often as failures count and no more; and whoever takes long
+// and answers is not taken for one that hangs.
+func TestMonitor_AsksOnWhileAServerOwesAnAnswer(t *testing.T) {
+	var open, most atomic.Int64
+	answer := make(chan struct{})
+	address := raw(t, func(c net.Conn) {
+		most.Store(max(most.Load(), open.Add(1)))
+		defer open.Add(-1)
+		if n, _ := c.Read(make([]byte, 4096)); n == 0 {
+			return // it was hung up
+		}
+		<-answer
+		_, _ = io.WriteString(c, "HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")
+	})
+	asked := false
+	watchOne(t, must(t, Spec{HTTP: &HTTP{}, Timeout: time.Hour}), address, Plan{Interval: time.Millisecond, Fall: 3}, func(r Report) bool {
+		if open.Load() == 3 && !asked {
+			asked = true
+			time.Sleep(20 * time.Millisecond) // for a fourth one to come, if it does
+			if n := most.Load(); n > 3 {
+				t.Errorf("%d questions at a time", n)
+			}
+			close(answer)
+		}
+		return r.State == Ready && r.Checks[0].Passes > 5
+	})
 }
 
 func TestMonitor_NoticesThatNewConnectionsAreNotTaken(t *testing.T) {

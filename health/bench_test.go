@@ -55,9 +55,9 @@ func BenchmarkMonitor_1000Targets(b *testing.B) {
 	n, _ := stdout.Read(line)
 	address := strings.TrimSpace(string(line[:n]))
 	for name, spec := range map[string]Spec{
-		"tcp":                         {TCP: &TCP{}},
-		"http":                        {HTTP: &HTTP{}, Expect: "status == 200 && body.ready == true"},
-		"http, a connection for each": {HTTP: &HTTP{Body: "{}"}, Expect: "status == 200 && body.ready == true"},
+		"tcp":       {TCP: &TCP{}},
+		"http":      {HTTP: &HTTP{}, Expect: "status == 200 && body.ready == true"},
+		"http POST": {HTTP: &HTTP{Body: "{}"}, Expect: "status == 200 && body.ready == true"},
 	} {
 		b.Run(name, func(b *testing.B) {
 			m := NewMonitor(nil)

@@ -112,10 +112,9 @@ func (p *httpProbe) ask(ctx context.Context, t Target) (result, error) {
 
 func (p *httpProbe) listens() bool { return true }
 
-// repeats: what may be sent again when a kept connection turns out to be closed (RFC 9110 9.2.1).
-func (p *httpProbe) repeats() bool {
-	return p.Body == "" && (p.Method == http.MethodGet || p.Method == http.MethodHead || p.Method == http.MethodOptions)
-}
+// repeats: RFC 9110 9.2.2 lets a client send again what is known to be idempotent, whatever the method. What is asked again and
+// again to learn something has to be.
+func (p *httpProbe) repeats() bool { return true }
 
 func (p *httpProbe) question(t Target, again bool) []byte {
 	var b bytes.Buffer

@@ -381,37 +381,72 @@ func (m *Monitor) start(of *watched, c *Check) *watch {
 }
 
 // run asks, again and again. The first time comes within Fast, so that many targets do not start in step; later
-// ones up to a tenth early, so that they do not fall into step.
+// ones up to a tenth early, so that they do not fall into step. A question that is not answered within the interval does
+// not keep the next one from being asked, so that a server that hangs is found within fall x interval + timeout, however
+// long the timeout is.
 func (m *Monitor) run(ctx context.Context, w *watch) {
 	m.mu.Lock()
 	plan := w.of.plan
 	m.mu.Unlock()
 	timer := time.NewTimer(time.Duration(rand.Int64N(int64(plan.Fast) + 1)))
 	defer timer.Stop()
-	var began time.Time
+	answers := make(chan Answer)
+	open := 0                   // questions that are not answered yet
+	poked := false              // while one was
+	var began, newest time.Time // the latest question, and the one whose answer was noted last
 	for {
 		select {
 		case <-ctx.Done():
 			return
+		case a := <-answers:
+			open--
+			pause := plan.Interval
+			if !a.At.Before(newest) { // else a later question has been answered already
+				newest = a.At
+				if plan, pause = m.note(ctx, w, w.progress.Judge(a)); pause == 0 {
+					return
+				}
+			}
+			next := began.Add(pause - time.Duration(rand.Int64N(int64(pause)/10+1)))
+			if poked {
+				poked, next = false, began.Add(plan.Fast)
+			}
+			timer.Reset(max(time.Until(next), pause/10)) // a check that takes longer than its interval gets a breath
+			continue
 		case <-timer.C:
 		case <-w.poke:
-			if early := time.Until(began.Add(plan.Fast)); early > 0 {
+			if early := time.Until(began.Add(plan.Fast)); early > 0 && open == 0 {
 				timer.Reset(early)
 				continue
 			}
+			if open > 0 {
+				poked = true
+				continue
+			}
+		}
+		if open > 0 && (!w.check.overlaps() || open >= plan.Fall) {
+			continue // its answer sets the timer
 		}
 		began = time.Now()
-		run, cancel := context.WithTimeout(ctx, w.check.timeout(plan.Timeout))
-		answer := w.progress.Judge(w.check.Run(run, plan.Target))
-		cancel()
-		var pause time.Duration
-		if plan, pause = m.note(ctx, w, answer); pause == 0 {
-			return
-		}
-		next := began.Add(pause - time.Duration(rand.Int64N(int64(pause)/10+1)))
-		timer.Reset(max(time.Until(next), pause/10)) // a check that takes longer than its interval gets a breath
+		open++
+		at, target, limit := began, plan.Target, w.check.timeout(plan.Timeout)
+		m.work.Go(func() { // ends with the check's timeout or ctx
+			run, cancel := context.WithTimeout(ctx, limit)
+			defer cancel()
+			a := w.check.Run(run, target)
+			a.At = at
+			select {
+			case answers <- a:
+			case <-ctx.Done():
+			}
+		})
+		timer.Reset(plan.Interval)
 	}
 }
+
+// overlaps tells whether the check may be asked again while it awaits an answer. A program or a query of somebody's may
+// take its time, and a second one beside it would make that worse.
+func (c *Check) overlaps() bool { return c.name != "exec" && c.name != "postgres" }
 
 func (c *Check) timeout(otherwise time.Duration) time.Duration {
 	if c.spec.Timeout > 0 {

@@ -19,17 +19,31 @@ type fake struct {
 	hang  bool
 	value int
 	asked []time.Time
+	open  int // questions that are not answered
+	most  int // at a time
+	// takes, if set, is how long the nth answer takes, and what it is.
+	takes func(n int) (time.Duration, error)
 }
 
 func (f *fake) set(err error, hang bool) { f.mu.Lock(); f.err, f.hang = err, hang; f.mu.Unlock() }
+
+func (f *fake) atATime() int { f.mu.Lock(); defer f.mu.Unlock(); return f.most }
 
 func (f *fake) times() []time.Time { f.mu.Lock(); defer f.mu.Unlock(); return slices.Clone(f.asked) }
 
 func (f *fake) ask(ctx context.Context, t Target) (result, error) {
 	f.mu.Lock()
 	f.asked = append(f.asked, time.Now())
-	err, hang, v := f.err, f.hang, f.value
+	err, hang, v, n, takes := f.err, f.hang, f.value, len(f.asked), f.takes
+	f.open++
+	f.most = max(f.most, f.open)
 	f.mu.Unlock()
+	defer func() { f.mu.Lock(); f.open--; f.mu.Unlock() }()
+	if takes != nil {
+		var pause time.Duration
+		pause, err = takes(n)
+		time.Sleep(pause)
+	}
 	if hang {
 		<-ctx.Done()
 		return result{}, ctx.Err()
@@ -120,6 +134,70 @@ func TestMonitor_AHangIsFoundWithinFallTimesIntervalPlusTimeout(t *testing.T) {
 		f.set(nil, true)
 		time.Sleep(3*time.Second + 500*time.Millisecond)
 		h.want(t, "a ready>failing up no answer within 500ms")
+	})
+}
+
+// A timeout may be longer than the interval. Then the server is asked on while it owes an answer, so that what hangs is not
+// found only after fall x timeout.
+func TestMonitor_AHangIsFoundInTimeAlsoWhenTheTimeoutIsLongerThanTheInterval(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f, h := &fake{}, &told{}
+		m := NewMonitor(h.tell)
+		defer m.Close()
+		m.Put("a", Plan{Checks: []*Check{f.check("up", Spec{Timeout: 10 * time.Second})}, Interval: time.Second})
+		time.Sleep(5 * time.Second)
+		h.want(t, "a unknown>ready  ")
+		f.set(nil, true)
+		time.Sleep(3*time.Second + 10*time.Second)
+		h.want(t, "a ready>failing up no answer within 10s")
+		time.Sleep(time.Minute)
+		if n := f.atATime(); n != 3 {
+			t.Errorf("%d questions at a time, want as many as failures count", n)
+		}
+		f.set(nil, false)
+		time.Sleep(time.Minute)
+		if r, _ := m.Get("a"); r.State != Ready {
+			t.Errorf("it answers again, and is %s", r.State)
+		}
+	})
+}
+
+// What is answered late says how the server was. It does not outweigh what was asked later and is answered already.
+func TestMonitor_ALateAnswerDoesNotOutweighALaterQuestion(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f, h := &fake{}, &told{}
+		m := NewMonitor(h.tell)
+		defer m.Close()
+		f.takes = func(n int) (time.Duration, error) {
+			if n > 5 && n%2 == 0 {
+				return 3 * time.Second, errors.New("late") // every other one
+			}
+			return 0, nil
+		}
+		m.Put("a", Plan{Checks: []*Check{f.check("up", Spec{Timeout: 10 * time.Second})}, Interval: time.Second, Fall: 2})
+		time.Sleep(time.Minute)
+		h.want(t, "a unknown>ready  ")
+	})
+}
+
+func TestMonitor_ProgramsAndQueriesAreNotRunTwiceAtATime(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		for _, kind := range []string{"exec", "postgres"} {
+			f := &fake{takes: func(int) (time.Duration, error) { return 3 * time.Second, nil }}
+			m := NewMonitor(nil)
+			c := f.check("slow", Spec{Timeout: 10 * time.Second})
+			c.name = kind
+			m.Put("a", Plan{Checks: []*Check{c}, Interval: time.Second})
+			time.Sleep(time.Minute)
+			for range 10 {
+				m.Ask("a")
+				time.Sleep(time.Second)
+			}
+			if r, _ := m.Get("a"); r.State != Ready || f.atATime() != 1 || len(f.times()) < 20 {
+				t.Errorf("%s: %s, %d at a time, asked %d times", kind, r.State, f.atATime(), len(f.times()))
+			}
+			m.Close()
+		}
 	})
 }
 

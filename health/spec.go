@@ -48,7 +48,7 @@ type TCP struct {
 }
 
 // HTTP sends one request and follows no redirects. Asked again and again by a Monitor it may use a connection for a few
-// answers (asker).
+// answers (asker), and is sent once more when the server has closed that meanwhile, whatever its method.
 type HTTP struct {
 	Method  string // default GET, with a body POST
 	Path    string // default /
