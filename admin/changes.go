@@ -86,8 +86,11 @@ func (s *Server) postMaintenance(c *call, req *api.MaintenanceRequest) (any, err
 	if err := checkDrain(req.Drain, req.Then); err != nil {
 		return nil, err
 	}
+	if err := checkText("message", req.Message, proxy.MaxMessage); err != nil {
+		return nil, err
+	}
 	return s.change(c, &req.ChangeRequest, proxy.Change{
-		Verb: proxy.VerbMaintenance, Target: c.path("target"), On: *req.On, For: time.Duration(req.For), Soft: req.Soft,
+		Verb: proxy.VerbMaintenance, Target: c.path("target"), On: *req.On, For: time.Duration(req.For), Soft: req.Soft, Message: req.Message,
 		Drain: time.Duration(req.Drain), Then: proxy.Then(req.Then),
 	})
 }
@@ -99,7 +102,10 @@ func (s *Server) postReadOnly(c *call, req *api.ReadOnlyRequest) (any, error) {
 	if req.For < 0 {
 		return nil, negative("for", req.For)
 	}
-	return s.change(c, &req.ChangeRequest, proxy.Change{Verb: proxy.VerbReadOnly, Target: c.path("target"), On: *req.On, For: time.Duration(req.For)})
+	if err := checkText("message", req.Message, proxy.MaxMessage); err != nil {
+		return nil, err
+	}
+	return s.change(c, &req.ChangeRequest, proxy.Change{Verb: proxy.VerbReadOnly, Target: c.path("target"), On: *req.On, For: time.Duration(req.For), Message: req.Message})
 }
 
 func (s *Server) postKeep(c *call, req *api.KeepRequest) (any, error) {
@@ -184,7 +190,7 @@ func cut(s string, most int) string {
 // change carries out what a request asks for: the only way from the socket to the switch, but for reload,
 // which ends in apply too.
 func (s *Server) change(c *call, req *api.ChangeRequest, ch proxy.Change) (any, error) {
-	if err := checkReason(req.Reason); err != nil {
+	if err := checkText("reason", req.Reason, maxReason); err != nil {
 		return nil, err
 	}
 	complete(&ch, req, c.who)
@@ -205,14 +211,15 @@ func (s *Server) change(c *call, req *api.ChangeRequest, ch proxy.Change) (any, 
 // maxReason bounds what a reason adds to the journal, and to a line of the history.
 const maxReason = 1000
 
-// checkReason keeps out of the history what a terminal would act upon.
-func checkReason(reason string) *api.Error {
-	if len(reason) > maxReason {
-		return usage("reason: %d bytes: want %d at most", len(reason), maxReason)
+// checkText keeps out of the history, and off pages, what a terminal would act upon. It is an error untyped, so that nil is
+// nil.
+func checkText(field, text string, most int) error {
+	if len(text) > most {
+		return usage("%s: %d bytes: want %d at most", field, len(text), most)
 	}
-	for i, r := range reason {
+	for i, r := range text {
 		if unicode.IsControl(r) || r == unicode.ReplacementChar {
-			return usage("reason: %+q at byte %d: want one line of text", r, i)
+			return usage("%s: %+q at byte %d: want one line of text", field, r, i)
 		}
 	}
 	return nil

@@ -98,10 +98,10 @@ func (p *picture) service(svc *proxy.Service) api.Service {
 		out.HeldUntil, out.HeldBy, out.HeldFor = instant(svc.Hold.Ends()), svc.Hold.By, svc.Hold.Reason
 	}
 	if m := svc.Maintenance; m != nil {
-		out.Maintenance = &api.Maintenance{Since: m.Since, Until: instant(m.Until), Soft: m.Soft, By: m.By, Reason: m.Reason}
+		out.Maintenance = &api.Maintenance{Since: m.Since, Until: instant(m.Until), Soft: m.Soft, By: m.By, Reason: m.Reason, Message: m.Message}
 	}
 	if ro := svc.ReadOnly; ro != nil {
-		out.ReadOnly = &api.ReadOnly{Since: ro.Since, Until: instant(ro.Until), By: ro.By, Reason: ro.Reason}
+		out.ReadOnly = &api.ReadOnly{Since: ro.Since, Until: instant(ro.Until), By: ro.By, Reason: ro.Reason, Message: ro.Message}
 	}
 	if sp := svc.Split; sp != nil {
 		out.Split = &api.Split{Since: sp.Since, Until: instant(sp.Until), By: sp.By, Reason: sp.Reason, Shares: make(map[string]float64, len(sp.Shares))}

@@ -17,6 +17,8 @@ func (s *Server) observeRoutes() http.Handler {
 	mux.Handle("GET /metrics", s.metrics())
 	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) { s.say(w, http.StatusOK, "running") })
 	mux.HandleFunc("GET /readyz", s.readyz)
+	mux.HandleFunc("GET /state", s.states)
+	mux.HandleFunc("GET /state/{service}", s.state)
 	return mux
 }
 

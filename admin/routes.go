@@ -79,6 +79,8 @@ func (s *Server) routes() http.Handler {
 
 	mux.Handle("/v1/events", s.guard(http.MethodGet, toRead, s.streamEvents))
 	mux.Handle("/metrics", s.guard(http.MethodGet, toRead, s.metrics().ServeHTTP))
+	mux.Handle("/state", s.guard(http.MethodGet, toRead, s.states))
+	mux.Handle("/state/{service}", s.guard(http.MethodGet, toRead, s.state))
 	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
 		s.refuse(w, http.StatusNotFound, &api.Error{Code: api.CodeNotFound, Message: "there is no " + r.URL.Path, Hint: "the API is under /v1: /v1/status, /v1/services/NAME/swap, …"})
 	})

@@ -145,7 +145,7 @@ func (s *Server) Open(path string) error {
 	return nil
 }
 
-// OpenMetrics listens on a TCP address for /metrics, /healthz and /readyz, and returns the address it got.
+// OpenMetrics listens on a TCP address for /metrics, /healthz, /readyz and /state, and returns the address it got.
 func (s *Server) OpenMetrics(address string) (net.Addr, error) {
 	l, err := net.Listen("tcp", address)
 	if err != nil {

@@ -117,6 +117,7 @@ func (d *diff) service(old, next proxy.ServiceSpec) {
 	d.words("timeouts.idle_tunnel", never(old.Timeouts.IdleTunnel), never(next.Timeouts.IdleTunnel))
 	d.set("route ", "", "", routeNames(old.Routes), routeNames(next.Routes))
 	d.maintenance(&old.Maintenance, &next.Maintenance)
+	d.words("state_path", old.StatePath, next.StatePath)
 	d.set("trusted_proxies ", "", "", networkNames(old.TrustedProxies), networkNames(next.TrustedProxies))
 	d.words("access_log", onOff(old.AccessLog), onOff(next.AccessLog))
 	d.preview(old.Preview, next.Preview)

@@ -5,6 +5,7 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"slices"
 	"time"
 
 	"github.com/turnout-proxy/turnout/proxy"
@@ -30,7 +31,7 @@ func (c *checker) mode(k *serviceKeys) {
 		for _, key := range []struct {
 			written bool
 			place
-		}{{k.trusted.written, k.trusted.place}, {k.routes.written, k.routes.place}, {k.maintenance.written, k.maintenance.place}, {k.h2c.written, k.h2c.place}} {
+		}{{k.trusted.written, k.trusted.place}, {k.routes.written, k.routes.place}, {k.maintenance.written, k.maintenance.place}, {k.h2c.written, k.h2c.place}, {k.statePath.written, k.statePath.place}} {
 			if key.written {
 				c.refuse(key.place, "", "of no use in mode tcp; want mode: http in this service, or no such key")
 			}
@@ -60,6 +61,11 @@ func (c *checker) http(k *serviceKeys, spec *proxy.ServiceSpec) {
 		}
 		seen[route] = true
 		spec.Routes = append(spec.Routes, route)
+	}
+	spec.StatePath = k.statePath.v
+	led := func(r proxy.RouteSpec) bool { return r.Takes(k.statePath.v) }
+	if p := k.statePath; p.written && !p.bad && len(spec.Routes) > 0 && !slices.ContainsFunc(spec.Routes, led) {
+		c.refuse(p.place, p.raw, "none of the service's routes leads to it; want a path below one of theirs, or a route for it")
 	}
 	m := &k.maintenance.v
 	spec.Maintenance = proxy.MaintenanceSpec{Status: m.status.v, RetryAfter: m.retryAfter.v, Token: m.bypass.v.token.v.text, Addresses: networks(m.bypass.v.addresses.v),

@@ -45,7 +45,7 @@ type adminKeys struct {
 var adminShape = keysOf(
 	key("socket", "Path of the admin socket. Default: /run/turnout/admin.sock for root, else <state_dir>/admin.sock.",
 		path(maxSocket), func(a *adminKeys) *value[string] { return &a.socket }),
-	key("listen", "host:port for /metrics, /healthz and /readyz; without it there is none.",
+	key("listen", "host:port for /metrics, /healthz, /readyz and /state; without it there is none.",
 		text(`host:port such as "127.0.0.1:9900"`, object{"pattern": ":[0-9]+$"}, parseListenTCP), func(a *adminKeys) *value[proxy.ListenSpec] { return &a.listen }),
 	key("roles", "Who may do what on the admin socket, besides root and the door's own user.",
 		rolesShape, func(a *adminKeys) *value[rolesKeys] { return &a.roles }),
@@ -90,6 +90,7 @@ type serviceKeys struct {
 	health          value[healthKeys]
 	routes          value[[]value[routeKeys]]
 	maintenance     value[maintenanceKeys]
+	statePath       value[string]
 	trusted         value[[]value[netip.Prefix]]
 	tls             value[clientTLSKeys]
 	serverTLS       value[serverTLSKeys]
@@ -128,6 +129,7 @@ var serviceShape = keysOf(
 	key("routes", "http: which requests are this service's, by host and path; without it, all that are no other's on the listener.",
 		listOf("a list of routes (host, path)", routeShape), func(s *serviceKeys) *value[[]value[routeKeys]] { return &s.routes }),
 	key("maintenance", "http: what is answered in maintenance, and who passes it.", maintenanceShape, func(s *serviceKeys) *value[maintenanceKeys] { return &s.maintenance }),
+	key("state_path", "http: path that the door itself answers with the service's state, as JSON.", statePathShape, func(s *serviceKeys) *value[string] { return &s.statePath }),
 	key("preview", "http: leads requests that are entitled to it to a pool that is not active yet.", previewShape, func(s *serviceKeys) *value[previewKeys] { return &s.preview }),
 	key("sticky", "http: keeps a client's requests on one server, by a cookie.", stickyShape, func(s *serviceKeys) *value[stickyKeys] { return &s.sticky }),
 	key("h2c", "http without tls: clients may also speak HTTP/2 (prior knowledge), as gRPC does.",

@@ -68,6 +68,18 @@ var maintenanceShape = keysOf(
 	), func(m *maintenanceKeys) *value[knownKeys] { return &m.known }),
 )
 
+var statePathRegexp = regexp.MustCompile(`^(/[A-Za-z0-9._~!$&'()*+,;=:@-]+)+$`)
+
+const wantStatePath = "a path of its own such as /.well-known/turnout"
+
+// statePathShape is compared with the path to route by, so it has no dot segments and no escapes.
+var statePathShape = text(wantStatePath, object{"pattern": statePathRegexp.String()}, func(s string) (string, string) {
+	if len(s) > 255 || !statePathRegexp.MatchString(s) || strings.Contains(s+"/", "/./") || strings.Contains(s+"/", "/../") {
+		return "", "want " + wantStatePath
+	}
+	return s, ""
+})
+
 var networkShape = text(`an address or a network such as "10.0.0.0/8"`, object{"pattern": `^[0-9a-fA-F:.]+(/[0-9]{1,3})?$`}, func(s string) (netip.Prefix, string) {
 	if ip, err := netip.ParseAddr(s); err == nil && ip.Zone() == "" {
 		return netip.PrefixFrom(ip.Unmap(), ip.Unmap().BitLen()), ""

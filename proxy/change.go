@@ -74,6 +74,7 @@ type Change struct {
 	Spare      time.Duration                 // hold: how much of For its maker means not to need
 	On         bool                          // maintenance, read-only
 	Soft       bool                          // maintenance
+	Message    string                        // maintenance, read-only: what the public is told
 	Weight     int                           // weight
 	SlowStart  time.Duration                 // ready: how long until a server that was drained has its whole share; 0: the service's; negative: at once
 	Spec       *Spec                         // reload

@@ -484,7 +484,7 @@ func (p *Planned) maintenance(svc, next *Service, ch *Change, now time.Time) {
 		p.say("%s: maintenance off, new clients go to %s", svc.Spec.Name, svc.shareWords())
 		return
 	}
-	next.Maintenance = &Maintenance{Since: now, Soft: ch.Soft, By: ch.Who.Name, Reason: ch.Reason}
+	next.Maintenance = &Maintenance{Since: now, Soft: ch.Soft, By: ch.Who.Name, Reason: ch.Reason, Message: ch.Message}
 	if ch.For > 0 {
 		next.Maintenance.Until = now.Add(ch.For)
 	}
@@ -503,7 +503,7 @@ func (p *Planned) readOnly(next *Service, ch *Change, now time.Time) {
 		p.say("%s: read-only off, all requests go to %s", next.Spec.Name, next.shareWords())
 		return
 	}
-	next.ReadOnly = &ReadOnly{Since: now, By: ch.Who.Name, Reason: ch.Reason}
+	next.ReadOnly = &ReadOnly{Since: now, By: ch.Who.Name, Reason: ch.Reason, Message: ch.Message}
 	if ch.For > 0 {
 		next.ReadOnly.Until = now.Add(ch.For)
 	}

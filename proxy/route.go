@@ -23,6 +23,12 @@ func (r RouteSpec) String() string {
 	return host + path
 }
 
+// Takes tells whether the route's path is the given one's prefix.
+func (r RouteSpec) Takes(path string) bool {
+	w := way{path: r.Path}
+	return w.takes([]byte(path))
+}
+
 // routes are the ways into the services of one listener.
 type routes struct {
 	exact     map[string][]way

@@ -61,6 +61,8 @@ type Maintenance struct {
 	Soft   bool      `json:"soft,omitempty"`
 	By     string    `json:"by,omitempty"`
 	Reason string    `json:"reason,omitempty"`
+
+	Message string `json:"message,omitempty"` // for the public; the reason is not
 }
 
 // ReadOnly lets the door itself answer requests with an unsafe method: any but GET, HEAD, OPTIONS and TRACE.
@@ -69,6 +71,8 @@ type ReadOnly struct {
 	Until  time.Time `json:"until,omitzero"` // zero: until it is switched off
 	By     string    `json:"by,omitempty"`
 	Reason string    `json:"reason,omitempty"`
+
+	Message string `json:"message,omitempty"` // for the public
 }
 
 // Service is one service in a snapshot.

@@ -91,6 +91,7 @@ type ServiceSpec struct {
 
 	Maintenance MaintenanceSpec // http: what is said in maintenance, and who passes it
 
+	StatePath      string         // http: the door itself answers it with the service's state (Public); "": there is none
 	Routes         []RouteSpec    // http: which requests on Listen are this service's; none: all that are no other's
 	TrustedProxies []netip.Prefix // http: clients whose word on who is behind them counts
 	TLS            *TLSSpec       // nil: the door speaks no TLS with its clients

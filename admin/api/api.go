@@ -30,6 +30,7 @@
 //	GET  /v1/events                                     server-sent events, each an Event
 //
 //	GET  /metrics                                       the Prometheus exposition, as on admin.listen
+//	GET  /state, /state/{service}                       what services tell the public, as on admin.listen and at a service's state_path
 //
 // A {target} is a service or a group; for hold, release, maintenance and read-only also "all". Durations are strings such as "30s"; times are RFC 3339 with
 // nanoseconds. A name with a slash in it, as a server at unix:/run/x.sock has, is escaped (%2F). An empty body is {}.
@@ -183,6 +184,8 @@ type Maintenance struct {
 	Soft   bool       `json:"soft,omitempty"`
 	By     string     `json:"by,omitempty"`
 	Reason string     `json:"reason,omitempty"`
+
+	Message string `json:"message,omitempty"` // what the public is told
 }
 
 // ReadOnly of a service: unsafe requests are answered by the door.
@@ -191,6 +194,8 @@ type ReadOnly struct {
 	Until  *time.Time `json:"until,omitempty"`
 	By     string     `json:"by,omitempty"`
 	Reason string     `json:"reason,omitempty"`
+
+	Message string `json:"message,omitempty"` // what the public is told
 }
 
 // Split leads parts of a service's new work to other pools than the active one.
@@ -338,13 +343,16 @@ type MaintenanceRequest struct {
 	Soft  bool     `json:"soft,omitempty"` // clients already connected go on; otherwise they drain
 	Drain Duration `json:"drain,omitempty"`
 	Then  string   `json:"then,omitempty"`
+	// Message is for the public: on the page, and at the state URL. The reason is for operators. One line of 500 bytes at most.
+	Message string `json:"message,omitempty"`
 }
 
 // ReadOnlyRequest lets the door itself answer requests with an unsafe method, of services of mode http.
 type ReadOnlyRequest struct {
 	ChangeRequest
-	On  *bool    `json:"on"` // required
-	For Duration `json:"for,omitempty"`
+	On      *bool    `json:"on"` // required
+	For     Duration `json:"for,omitempty"`
+	Message string   `json:"message,omitempty"` // for the public, as of a maintenance
 }
 
 // DrainRequest seals a pool or a server and waits for its connections to end.

@@ -15,11 +15,13 @@ func (c *cli) maintenanceCommand() *cobra.Command {
 	df := &drainFlags{}
 	var limit time.Duration
 	var soft bool
+	var message string
 	cmd := &cobra.Command{
 		Use:   "maintenance on|off TARGET",
 		Short: "Let the door itself answer new clients of a service or group, or stop that",
-		Long: `Let the door itself answer new clients of a service or group: new TCP connections are closed at once.
-Connections that are there drain, or go on with --soft. TARGET may be "all": every service, in one transaction.`,
+		Long: `Let the door itself answer new clients of a service or group: new TCP connections are closed at once, requests get a page.
+Connections that are there drain, or go on with --soft. --message is for the public: on the page and at the state URL; the
+reason is not, it is for history. TARGET may be "all": every service, in one transaction.`,
 		Example:           "  turnout maintenance on node --for 30m --soft --reason \"disk swap\"\n  turnout maintenance off node",
 		Args:              c.wants(2, 2, "on or off, and TARGET"),
 		ValidArgsFunction: c.complete(onOff, targets),
@@ -28,8 +30,8 @@ Connections that are there drain, or go on with --soft. TARGET may be "all": eve
 			if err != nil {
 				return err
 			}
-			if !on && (limit != 0 || soft || df.drain != 0 || df.then != "") {
-				return c.usage(cmd, "--for, --soft, --drain and --then belong to maintenance on", "")
+			if !on && (limit != 0 || soft || message != "" || df.drain != 0 || df.then != "") {
+				return c.usage(cmd, "--for, --soft, --message, --drain and --then belong to maintenance on", "")
 			}
 			if soft && (df.drain != 0 || df.then != "") {
 				return c.usage(cmd, "--soft drains nothing; leave out --drain and --then", "")
@@ -44,7 +46,7 @@ Connections that are there drain, or go on with --soft. TARGET may be "all": eve
 			if err != nil {
 				return err
 			}
-			req := api.MaintenanceRequest{ChangeRequest: f.request(), On: &on, For: api.Duration(limit), Soft: soft, Drain: api.Duration(df.drain), Then: df.then}
+			req := api.MaintenanceRequest{ChangeRequest: f.request(), On: &on, For: api.Duration(limit), Soft: soft, Message: message, Drain: api.Duration(df.drain), Then: df.then}
 			return c.change("maintenance", target, f, func(ctx context.Context, d *client.Client) (*api.Operation, error) {
 				return d.Maintenance(ctx, target, req)
 			})
@@ -55,6 +57,7 @@ Connections that are there drain, or go on with --soft. TARGET may be "all": eve
 	df.add(cmd)
 	cmd.Flags().DurationVar(&limit, "for", 0, "off by itself after this `time`")
 	cmd.Flags().BoolVar(&soft, "soft", false, "connections that are there go on")
+	cmd.Flags().StringVar(&message, "message", "", "`text` for the public")
 	return cmd
 }
 

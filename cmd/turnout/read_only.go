@@ -13,6 +13,7 @@ import (
 func (c *cli) readOnlyCommand() *cobra.Command {
 	f := &changeFlags{}
 	var limit time.Duration
+	var message string
 	cmd := &cobra.Command{
 		Use:   "read-only on|off TARGET",
 		Short: "Let the door itself answer requests that would write, or stop that",
@@ -27,8 +28,8 @@ GET and pass. Who passes a maintenance (maintenance.bypass) passes this, too. TA
 			if err != nil {
 				return err
 			}
-			if !on && limit != 0 {
-				return c.usage(cmd, "--for belongs to read-only on", "")
+			if !on && (limit != 0 || message != "") {
+				return c.usage(cmd, "--for and --message belong to read-only on", "")
 			}
 			if err := c.positive(cmd, "for"); err != nil {
 				return err
@@ -37,7 +38,7 @@ GET and pass. Who passes a maintenance (maintenance.bypass) passes this, too. TA
 			if err != nil {
 				return err
 			}
-			req := api.ReadOnlyRequest{ChangeRequest: f.request(), On: &on, For: api.Duration(limit)}
+			req := api.ReadOnlyRequest{ChangeRequest: f.request(), On: &on, For: api.Duration(limit), Message: message}
 			return c.change("read-only", target, f, func(ctx context.Context, d *client.Client) (*api.Operation, error) {
 				return d.ReadOnly(ctx, target, req)
 			})
@@ -45,5 +46,6 @@ GET and pass. Who passes a maintenance (maintenance.bypass) passes this, too. TA
 	}
 	f.add(cmd)
 	cmd.Flags().DurationVar(&limit, "for", 0, "off by itself after this `time`")
+	cmd.Flags().StringVar(&message, "message", "", "`text` for the public: in the answers and at the state URL")
 	return cmd
 }

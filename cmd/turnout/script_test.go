@@ -58,6 +58,7 @@ const patience = 20 * time.Second
 //	waitfor REGEXP CMD ARGS... runs the command until its stdout matches
 //	dial NAME [SERVICE]        a connection through the door, which a server greets; stdout is its name
 //	knock NAME [SERVICE]       a connection through the door, greeted or not
+//	get SERVICE PATH           a request through the door; stdout is its answer: status, fields by name, body
 //	talk NAME                  says something on it; stdout is the name of the server that answered
 //	greeted NAME               waits for the greeting after a knock
 //	closed NAME                waits until the connection is ended by the other side
@@ -87,7 +88,7 @@ func TestScripts(t *testing.T) {
 			"served": command(2, (*fixture).served),
 			"start":  command(-2, (*fixture).start), "signal": command(2, (*fixture).signal), "saw": command(2, (*fixture).saw), "finish": command(2, (*fixture).finish),
 			"exits": command(-2, (*fixture).exits), "waitfor": command(-2, (*fixture).waitFor), "asuid": command(-3, (*fixture).asUID),
-			"dial": command(-1, (*fixture).dial), "knock": command(-1, (*fixture).knock), "greeted": command(1, (*fixture).greeted),
+			"dial": command(-1, (*fixture).dial), "knock": command(-1, (*fixture).knock), "greeted": command(1, (*fixture).greeted), "get": command(2, (*fixture).get),
 			"talk": command(1, (*fixture).talk), "closed": command(1, (*fixture).closed), "hangup": command(1, (*fixture).hangUp),
 		},
 	})
@@ -416,6 +417,23 @@ func (f *fixture) knock(ts *testscript.TestScript, args []string) {
 	conn, err := net.DialTimeout(network, address, patience)
 	ts.Check(err)
 	f.conns[args[0]] = &talking{conn: conn, r: bufio.NewReader(conn)}
+}
+
+func (f *fixture) get(ts *testscript.TestScript, args []string) {
+	f.knock(ts, []string{"get", args[0]})
+	c := f.conn(ts, "get")
+	defer f.hangUp(ts, []string{"get"})
+	_, err := fmt.Fprintf(c.conn, "GET %s HTTP/1.1\r\nHost: h\r\nAccept: */*\r\n\r\n", args[1])
+	ts.Check(err)
+	res, err := http.ReadResponse(c.r, nil)
+	ts.Check(err)
+	body, err := io.ReadAll(res.Body)
+	ts.Check(err)
+	_, _ = fmt.Fprintln(ts.Stdout(), res.Status)
+	for _, name := range sortedKeys(res.Header) {
+		_, _ = fmt.Fprintf(ts.Stdout(), "%s: %s\n", name, strings.Join(res.Header[name], ", "))
+	}
+	_, _ = fmt.Fprintf(ts.Stdout(), "\n%s\n", body)
 }
 
 func (f *fixture) dial(ts *testscript.TestScript, args []string) {

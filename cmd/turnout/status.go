@@ -267,6 +267,13 @@ func readyOf(p api.Pool) (ready, watched int) {
 	return ready, watched
 }
 
+// message is what the public is told.
+func (c *cli) message(text string) {
+	if text != "" {
+		c.printf("  tells clients: %s", text)
+	}
+}
+
 func (c *cli) serviceDetails(name string, st *api.Status) {
 	s := st.Services[name]
 	c.printf("%s: %s since %s (%s), revision %d", name, stateAt(s), s.Since.Local().Format(time.DateTime), since(s.Since), st.Revision)
@@ -280,6 +287,7 @@ func (c *cli) serviceDetails(name string, st *api.Status) {
 			until = " until " + m.Until.Local().Format(time.DateTime)
 		}
 		c.printf("maintenance by %s since %s%s%s", m.By, m.Since.Local().Format(time.DateTime), until, because(m.Reason))
+		c.message(m.Message)
 	}
 	if ro := s.ReadOnly; ro != nil {
 		until := ""
@@ -287,6 +295,7 @@ func (c *cli) serviceDetails(name string, st *api.Status) {
 			until = " until " + ro.Until.Local().Format(time.DateTime)
 		}
 		c.printf("read-only by %s since %s%s%s", ro.By, ro.Since.Local().Format(time.DateTime), until, because(ro.Reason))
+		c.message(ro.Message)
 	}
 	if w := s.Watch; w != nil {
 		c.printf("watched until %s (%s left): rolled back if %s%s", w.Until.Local().Format(time.DateTime), left(&w.Until), w.If, because(w.Note))

@@ -8,6 +8,7 @@ import (
 	"encoding/base64"
 	"encoding/binary"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/turnout-proxy/turnout/proxy"
@@ -167,23 +168,18 @@ func (w *worker) turnAway(slot uint32, c *client, svc *proxy.Service) {
 	if !c.body.Done() {
 		c.flags |= closing
 	}
-	why, until := notice{status: m.Status, reason: "maintenance", page: ownPage}, time.Time{}
-	if m.Page != "" {
-		why.page = m.Page
-	}
+	why := notice{status: m.Status, reason: "maintenance", title: "Maintenance", heading: "Down for maintenance", text: "This service is being worked on.", page: m.Page}
 	switch {
 	case svc.Maintenance != nil && c.flags&past == 0:
-		until = svc.Maintenance.Until
+		why.until, why.message = svc.Maintenance.Until, svc.Maintenance.Message
 	default:
-		why = notice{status: 503, reason: "read-only", page: readOnlyPage}
-		until = svc.ReadOnly.Until
+		why = notice{status: 503, reason: "read-only", title: "Read only", heading: "Read only for the moment", text: "Nothing was changed.", until: svc.ReadOnly.Until, message: svc.ReadOnly.Message}
 	}
 	retry := m.RetryAfter
-	if !until.IsZero() {
-		retry = max(time.Until(until), time.Second)
+	if !why.until.IsZero() {
+		retry = max(time.Until(why.until), time.Second)
 	}
-	seconds := int64((retry + time.Second - 1) / time.Second)
-	page, kind := w.page(&why, c.accepts, why.page == m.Page, seconds)
+	page, kind := w.page(&why, c.accepts, seconds(retry))
 	out := append(w.scratch, "HTTP/1.1 "...)
 	out = strconv.AppendInt(out, int64(why.status), 10)
 	out = append(out, ' ')
@@ -193,7 +189,7 @@ func (w *worker) turnAway(slot uint32, c *client, svc *proxy.Service) {
 	out = append(out, "\r\nX-Turnout-Reason: "...)
 	out = append(out, why.reason...)
 	out = append(out, "\r\nRetry-After: "...)
-	out = strconv.AppendInt(out, seconds, 10)
+	out = strconv.AppendInt(out, seconds(retry), 10)
 	out = append(out, "\r\nCache-Control: no-store\r\nVary: Accept\r\nContent-Type: "...)
 	out = append(out, kind...)
 	out = append(out, "\r\nContent-Length: "...)
@@ -207,21 +203,18 @@ func (w *worker) turnAway(slot uint32, c *client, svc *proxy.Service) {
 
 // notice is what a client that is turned away is told.
 type notice struct {
-	status int
-	reason string // for X-Turnout-Reason and JSON
-	page   string // HTML
+	status               int
+	reason               string // for X-Turnout-Reason and JSON
+	title, heading, text string // of the door's own HTML
+	page                 string // HTML in their place; "": there is none
+	until                time.Time
+	message              string // of the operator, for the public
 }
 
-const ownPage = "<!doctype html>\n<html lang=\"en\"><meta charset=\"utf-8\"><meta name=\"viewport\" content=\"width=device-width\"><title>Maintenance</title>\n" +
-	"<body style=\"font: 1.1rem/1.5 system-ui, sans-serif; max-width: 32rem; margin: 15vh auto; padding: 0 1rem\"><h1>Down for maintenance</h1>\n" +
-	"<p>This service is being worked on. Please try again in a while.</p></body></html>\n"
+const untilLayout = "15:04 MST on 2 January 2006"
 
-const readOnlyPage = "<!doctype html>\n<html lang=\"en\"><meta charset=\"utf-8\"><meta name=\"viewport\" content=\"width=device-width\"><title>Read only</title>\n" +
-	"<body style=\"font: 1.1rem/1.5 system-ui, sans-serif; max-width: 32rem; margin: 15vh auto; padding: 0 1rem\"><h1>Read only for the moment</h1>\n" +
-	"<p>Nothing was changed. Please try again in a while.</p></body></html>\n"
-
-// page is what a client sees, in the reply buffer unless it is constant; always: HTML also for who does not care.
-func (w *worker) page(why *notice, as form, always bool, retry int64) (page []byte, kind string) {
+// page is what a client sees, in the reply buffer. A page of the operator's is also for clients that do not care.
+func (w *worker) page(why *notice, as form, retry int64) (page []byte, kind string) {
 	b := w.reply[:0]
 	switch {
 	case as == formJSON:
@@ -231,12 +224,131 @@ func (w *worker) page(why *notice, as form, always bool, retry int64) (page []by
 		b = append(b, why.reason...)
 		b = append(b, `","retry_after":`...)
 		b = strconv.AppendInt(b, retry, 10)
+		if !why.until.IsZero() {
+			b = append(b, `,"until":"`...)
+			b = why.until.UTC().AppendFormat(b, time.RFC3339)
+			b = append(b, '"')
+		}
+		if why.message != "" {
+			b = append(b, `,"message":"`...)
+			b = appendJSON(b, why.message)
+			b = append(b, '"')
+		}
 		return append(b, "}\n"...), "application/json"
-	case always || as == formHTML:
-		return append(b, why.page...), "text/html; charset=utf-8"
+	case why.page != "":
+		return w.fill(b, why), "text/html; charset=utf-8"
+	case as == formHTML:
+		return why.appendHTML(b), "text/html; charset=utf-8"
 	}
 	b = strconv.AppendInt(b, int64(why.status), 10)
 	b = append(b, ' ')
 	b = append(b, why.reason...)
-	return append(b, ": try again later\n"...), "text/plain; charset=utf-8"
+	b = append(b, ": "...)
+	if why.message != "" {
+		b = append(b, why.message...)
+		b = append(b, "; "...)
+	}
+	b = append(b, "try again "...)
+	b = why.appendWhen(b)
+	return append(b, '\n'), "text/plain; charset=utf-8"
+}
+
+// appendWhen says when to come again.
+func (why *notice) appendWhen(b []byte) []byte {
+	if why.until.IsZero() {
+		return append(b, "later"...)
+	}
+	b = append(b, "after "...)
+	return why.until.UTC().AppendFormat(b, untilLayout)
+}
+
+func (why *notice) appendHTML(b []byte) []byte {
+	b = append(b, "<!doctype html>\n<html lang=\"en\"><meta charset=\"utf-8\"><meta name=\"viewport\" content=\"width=device-width\"><title>"...)
+	b = append(b, why.title...)
+	b = append(b, "</title>\n<body style=\"font: 1.1rem/1.5 system-ui, sans-serif; max-width: 32rem; margin: 15vh auto; padding: 0 1rem\"><h1>"...)
+	b = append(b, why.heading...)
+	b = append(b, "</h1>\n<p>"...)
+	if why.message != "" {
+		b = appendEscaped(b, why.message)
+		b = append(b, "</p>\n<p>"...)
+	}
+	b = append(b, why.text...)
+	b = append(b, " Please try again "...)
+	b = why.appendWhen(b)
+	return append(b, ".</p></body></html>\n"...)
+}
+
+// Places of a page of the operator's that are filled in.
+const (
+	placeUntil   = "{{until}}"
+	placeMessage = "{{message}}"
+)
+
+// fill writes an operator's page with what it wants to be told. What would not fit is left out: config bounds the page, but
+// not how often it asks.
+func (w *worker) fill(b []byte, why *notice) []byte {
+	rest := why.page
+	for {
+		i := strings.Index(rest, "{{")
+		if i < 0 {
+			return append(b, rest...)
+		}
+		b = append(b, rest[:i]...)
+		rest = rest[i:]
+		room := len(b)+len(rest)+maxFilled <= maxPage
+		switch {
+		case strings.HasPrefix(rest, placeUntil):
+			if rest = rest[len(placeUntil):]; room && !why.until.IsZero() {
+				b = why.until.UTC().AppendFormat(b, untilLayout)
+			}
+		case strings.HasPrefix(rest, placeMessage):
+			if rest = rest[len(placeMessage):]; room {
+				b = appendEscaped(b, why.message)
+			}
+		default:
+			b, rest = append(b, '{'), rest[1:]
+		}
+	}
+}
+
+// maxPage is what a page may come to: with its head it fits into one block of a loop.
+const maxPage = 60 << 10
+
+// maxFilled is what one place of a page becomes at most: a message all of whose bytes are escaped.
+const maxFilled = proxy.MaxMessage * len("&#34;")
+
+// appendEscaped writes text into HTML.
+func appendEscaped(b []byte, text string) []byte {
+	for i := range len(text) {
+		switch c := text[i]; c {
+		case '&':
+			b = append(b, "&amp;"...)
+		case '<':
+			b = append(b, "&lt;"...)
+		case '>':
+			b = append(b, "&gt;"...)
+		case '"':
+			b = append(b, "&#34;"...)
+		case '\'':
+			b = append(b, "&#39;"...)
+		default:
+			b = append(b, c)
+		}
+	}
+	return b
+}
+
+// appendJSON writes text into a string of JSON. It is one line of valid UTF-8, as whoever takes it in sees to.
+func appendJSON(b []byte, text string) []byte {
+	for i := range len(text) {
+		switch c := text[i]; {
+		case c == '"' || c == '\\':
+			b = append(b, '\\', c)
+		case c < ' ':
+			b = append(b, ' ')
+		default:
+			b = append(b, c)
+		}
+	}
+	return b
 }

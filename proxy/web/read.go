@@ -140,6 +140,11 @@ func (w *worker) begin(slot uint32, c *client, buf []byte, n int) {
 	if svc.Spec.AccessLog {
 		w.note(c, svc.Spec.Name, buf)
 	}
+	if svc.Spec.StatePath != "" && string(w.request.AppendRoutePath(w.scratch, buf)) == svc.Spec.StatePath {
+		w.keepRest(c, buf, n)
+		w.tellState(slot, c, svc)
+		return
+	}
 	if !w.wishes(c, snap, svc, buf) {
 		w.keepRest(c, buf, n)
 		w.answer(slot, c, answerNoPlace)
