@@ -23,7 +23,9 @@ type racer struct {
 	answered atomic.Uint64 // the highest revision whose change was answered
 	running  sync.WaitGroup
 	stop     atomic.Bool
-	most     sync.Map // server → *atomic.Int64: claims that the test knows of
+	calls    sync.RWMutex // held to read while something is put into an inbox
+	ended    bool         // inboxes are closed; a timer of the switch may come later still
+	most     sync.Map     // server → *atomic.Int64: claims that the test knows of
 }
 
 type racingLoop struct {
@@ -60,9 +62,20 @@ func (r *racer) each(f func(l *racingLoop)) {
 	var wg sync.WaitGroup
 	for _, l := range r.loops {
 		wg.Add(1)
-		l.inbox <- func() { defer wg.Done(); f(l) }
+		r.post(l, func() { defer wg.Done(); f(l) }, wg.Done)
 	}
 	wg.Wait()
+}
+
+// post has a loop call f, or calls otherwise when loops take no more.
+func (r *racer) post(l *racingLoop, f, otherwise func()) {
+	r.calls.RLock()
+	defer r.calls.RUnlock()
+	if r.ended {
+		otherwise()
+		return
+	}
+	l.inbox <- f
 }
 
 func (r *racer) Quiet(services []string) map[string]proxy.Tally {
@@ -95,13 +108,13 @@ func (r *racer) Quiet(services []string) map[string]proxy.Tally {
 
 func (r *racer) Cut(servers []*proxy.Server, _ proxy.Cuts) {
 	for _, l := range r.loops {
-		l.inbox <- func() {
+		r.post(l, func() {
 			for _, c := range slices.Clone(l.clients) {
 				if c.on && slices.Contains(servers, c.srv) {
 					l.end(c, true)
 				}
 			}
-		}
+		}, func() {})
 	}
 }
 
@@ -116,7 +129,10 @@ func (l *racingLoop) known(srv *proxy.Server, n int64) {
 func (l *racingLoop) run() {
 	for !l.r.stop.Load() {
 		select {
-		case f := <-l.inbox:
+		case f, open := <-l.inbox:
+			if !open {
+				return
+			}
 			f()
 			continue
 		default:
@@ -132,7 +148,8 @@ func (l *racingLoop) run() {
 			runtime.Gosched()
 		}
 	}
-	for range l.inbox { // closed when nobody calls any more
+	for f := range l.inbox { // until it is closed
+		f()
 	}
 }
 
@@ -312,9 +329,12 @@ func TestRace_SwapsAreExactWhileLoopsRun(t *testing.T) {
 	}
 	sw.Stop("test")
 	r.stop.Store(true)
+	r.calls.Lock()
+	r.ended = true
 	for _, l := range r.loops {
 		close(l.inbox)
 	}
+	r.calls.Unlock()
 	r.running.Wait()
 	starts := 0
 	for _, l := range r.loops {
