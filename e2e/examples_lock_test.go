@@ -329,7 +329,11 @@ func (r *rate) judge(t *testing.T, dead time.Time) {
 			t.Errorf("a request that began %s after the death failed: %s", f.began.Sub(dead), f.why)
 		}
 	}
-	t.Logf("%d requests, %d failed (sent to the dead node before the kill)", r.asked, len(r.failed))
+	whys := map[string]int{}
+	for _, f := range r.failed {
+		whys[f.why]++
+	}
+	t.Logf("%d requests, %d failed that began before the death: %v", r.asked, len(r.failed), whys)
 }
 
 func (d *door) awaitNode(name, state string) {
