@@ -42,7 +42,7 @@ func TestStatus_OfOneServiceOrGroupAlone(t *testing.T) {
 		t.Fatal(err, asJSON(st))
 	}
 	_, err = d.Status(t.Context(), "dc")
-	if e := refused(t, err, api.CodeNotFound); e.Hint != "there are: api, db, all" {
+	if e := refused(t, err, api.CodeNotFound); e.Hint != "did you mean db? there are: all, api, db" {
 		t.Error(e.Hint)
 	}
 }

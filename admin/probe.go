@@ -64,29 +64,34 @@ func probed(m *proxy.Member, answers []api.Answer) api.ProbedServer {
 
 // members finds those of a pool, or one of them.
 func (s *Server) members(service, pool, server string) ([]*proxy.Member, error) {
-	notFound := func(format string, args ...any) error {
-		return &api.Error{Code: api.CodeNotFound, Message: fmt.Sprintf(format, args...), Hint: "`turnout status` shows what there is"}
+	notFound := func(message, name string, known []string) error {
+		return &api.Error{Code: api.CodeNotFound, Message: fmt.Sprintf("%s %q", message, name), Hint: proxy.Among(name, known)}
 	}
-	svc := s.opt.Switch.Current().Service(service)
+	snap := s.opt.Switch.Current()
+	svc := snap.Service(service)
+	var known []string
 	if svc == nil {
-		return nil, notFound("no service is named %q", service)
+		for _, other := range snap.Services {
+			known = append(known, other.Spec.Name)
+		}
+		return nil, notFound("no service is named", service, known)
 	}
 	p := svc.Pool(pool)
 	if p == nil {
-		var names []string
 		for _, other := range svc.Pools {
-			names = append(names, other.Name)
+			known = append(known, other.Name)
 		}
-		return nil, notFound("%s has no pool %q; pools: %s", service, pool, strings.Join(names, ", "))
+		return nil, notFound(service+" has no pool", pool, known)
 	}
 	var found []*proxy.Member
 	for i := range p.Members {
+		known = append(known, p.Members[i].Name)
 		if server == "" || p.Members[i].Name == server {
 			found = append(found, &p.Members[i])
 		}
 	}
 	if len(found) == 0 {
-		return nil, notFound("%s/%s has no server %q", service, pool, server)
+		return nil, notFound(service+"/"+pool+" has no server", server, known)
 	}
 	return found, nil
 }

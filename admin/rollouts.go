@@ -229,7 +229,7 @@ func (s *Server) postSnapshot(c *call, req *api.SnapshotRequest) (any, error) {
 	names := snap.Concerned(target)
 	for _, n := range names {
 		if snap.Service(n) == nil {
-			return nil, &api.Error{Code: api.CodeNotFound, Message: fmt.Sprintf("no service or group is named %q", target), Hint: "`turnout status` shows what there is"}
+			return nil, &api.Error{Code: api.CodeNotFound, Message: fmt.Sprintf("no service or group is named %q", target), Hint: proxy.Among(target, snap.Names())}
 		}
 	}
 	ctx, cancel := context.WithTimeout(c.ctx, gateLimit)

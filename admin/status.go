@@ -2,7 +2,6 @@ package admin
 
 import (
 	"fmt"
-	"maps"
 	"os"
 	"slices"
 	"strings"
@@ -22,8 +21,7 @@ func (s *Server) getStatus(c *call) (any, error) {
 	wanted := []string{name}
 	if _, ok := st.Services[name]; !ok {
 		if wanted, ok = st.Groups[name]; !ok {
-			known := slices.Concat(slices.Sorted(maps.Keys(st.Services)), slices.Sorted(maps.Keys(st.Groups)))
-			return nil, &api.Error{Code: api.CodeNotFound, Message: fmt.Sprintf("no service or group is named %q", name), Hint: "there are: " + strings.Join(known, ", ")}
+			return nil, &api.Error{Code: api.CodeNotFound, Message: fmt.Sprintf("no service or group is named %q", name), Hint: proxy.Among(name, s.opt.Switch.Current().Names())}
 		}
 	}
 	for name := range st.Services {

@@ -108,23 +108,36 @@ func (s *Snapshot) targets(name string) ([]*Service, *Refusal) {
 		}
 		return out, nil
 	}
-	known := make([]string, 0, len(s.Services)+len(s.Groups))
-	for _, svc := range s.Services {
-		known = append(known, svc.Spec.Name)
-	}
-	for g := range s.Groups {
-		known = append(known, g)
-	}
-	return nil, refuse(CodeNotFound, "no service or group is named %q", name).hint("%s", among(name, known)).holds(s.still(nil))
+	return nil, refuse(CodeNotFound, "no service or group is named %q", name).hint("%s", Among(name, s.Names())).holds(s.still(nil))
 }
 
-// among lists what there is, the nearest name first.
-func among(name string, known []string) string {
+// Names are those of all services and groups.
+func (s *Snapshot) Names() []string {
+	names := make([]string, 0, len(s.Services)+len(s.Groups))
+	for _, svc := range s.Services {
+		names = append(names, svc.Spec.Name)
+	}
+	for g := range s.Groups {
+		names = append(names, g)
+	}
+	return names
+}
+
+// Among lists what there is, the nearest name first.
+func Among(name string, known []string) string {
 	slices.Sort(known)
 	if i := nearest(name, known); i >= 0 {
 		return fmt.Sprintf("did you mean %s? there are: %s", known[i], shorten(known))
 	}
 	return "there are: " + shorten(known)
+}
+
+// clock is when something ends: the time of day, with the date where that would not tell which day.
+func clock(t, now time.Time) string {
+	if t.Sub(now) < 24*time.Hour {
+		return t.Format(time.TimeOnly)
+	}
+	return t.Format(time.DateTime)
 }
 
 func shorten(names []string) string {
@@ -198,7 +211,7 @@ func (s *Service) destination(cur *Snapshot, ch *Change) (*Pool, *Refusal) {
 	if p := s.Pool(to); p != nil {
 		return p, nil
 	}
-	return nil, refuse(CodeNotFound, "%s has no pool %q", name, to).hint("%s", among(to, s.poolNames())).holds(cur.still(s))
+	return nil, refuse(CodeNotFound, "%s has no pool %q", name, to).hint("%s", Among(to, s.poolNames())).holds(cur.still(s))
 }
 
 func (p *Planned) swap(cur *Snapshot, ch *Change, now time.Time) ([]*Service, *Refusal) {
@@ -331,7 +344,7 @@ func (p *Planned) members(cur *Snapshot, ch *Change, now time.Time) ([]*Service,
 	}
 	pool := svc.Pool(ch.Pool)
 	if pool == nil {
-		return nil, refuse(CodeNotFound, "%s has no pool %q", ch.Target, ch.Pool).hint("%s", among(ch.Pool, svc.poolNames())).holds(cur.still(svc))
+		return nil, refuse(CodeNotFound, "%s has no pool %q", ch.Target, ch.Pool).hint("%s", Among(ch.Pool, svc.poolNames())).holds(cur.still(svc))
 	}
 	path := ch.Target + "/" + ch.Pool
 	p.record.Target = path
@@ -378,7 +391,7 @@ func (p *Planned) members(cur *Snapshot, ch *Change, now time.Time) ([]*Service,
 		for i := range members {
 			names[i] = members[i].Name
 		}
-		return nil, refuse(CodeNotFound, "%s/%s has no server %q", ch.Target, ch.Pool, ch.Server).hint("%s", among(ch.Server, names)).holds(cur.still(svc))
+		return nil, refuse(CodeNotFound, "%s/%s has no server %q", ch.Target, ch.Pool, ch.Server).hint("%s", Among(ch.Server, names)).holds(cur.still(svc))
 	}
 	if ch.Verb == VerbWeight && (ch.Weight < 0 || ch.Weight > 256) {
 		return nil, refuse(CodeUsage, "weight %d: want 0 to 256", ch.Weight).holds(cur.still(svc))
@@ -438,7 +451,7 @@ func (p *Planned) doors(cur *Snapshot, ch *Change, now time.Time) ([]*Service, *
 				// deadline, not turned away.
 				next.Hold.Wait = ch.For + time.Second
 			}
-			p.say("%s: new clients wait at the door until %s", name, next.Hold.Ends().Format(time.TimeOnly))
+			p.say("%s: new clients wait at the door until %s", name, clock(next.Hold.Ends(), now))
 		case VerbRelease:
 			if svc.Hold == nil || ch.expiry && !ch.handover && svc.Hold.Until.After(ch.deadline) {
 				p.say("%s: nothing is held", name)

@@ -91,7 +91,7 @@ func (p *Planned) onlyServers(cur *Snapshot, svc *Service, pool *Pool, names []s
 	}
 	for i, n := range names {
 		if !slices.Contains(known, n) {
-			return nil, refuse(CodeNotFound, "%s/%s has no server %q", svc.Spec.Name, pool.Name, n).hint("%s", among(n, known)).holds(cur.still(svc))
+			return nil, refuse(CodeNotFound, "%s/%s has no server %q", svc.Spec.Name, pool.Name, n).hint("%s", Among(n, known)).holds(cur.still(svc))
 		}
 		if slices.Contains(names[:i], n) {
 			return nil, refuse(CodeUsage, "%s is named twice", n).holds(cur.still(svc))

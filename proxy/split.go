@@ -227,7 +227,7 @@ func (s *Service) shares(cur *Snapshot, ch *Change) ([]Share, *Refusal) {
 	sum := Percent(0)
 	for _, sh := range ch.Shares {
 		if s.Pool(sh.Pool) == nil {
-			return nil, refuse(CodeNotFound, "%s has no pool %q", name, sh.Pool).hint("%s", among(sh.Pool, s.poolNames())).holds(cur.still(s))
+			return nil, refuse(CodeNotFound, "%s has no pool %q", name, sh.Pool).hint("%s", Among(sh.Pool, s.poolNames())).holds(cur.still(s))
 		}
 		if _, twice := want[sh.Pool]; twice {
 			return nil, refuse(CodeUsage, "%s is named twice", sh.Pool).holds(cur.still(s))
@@ -350,7 +350,7 @@ func (p *Planned) newShares(cur *Snapshot, ch *Change, svc, next *Service) *Refu
 	case next.Split.Until.IsZero():
 		p.say("%s: new clients go to %s, until that is changed", name, next.Split.String())
 	default:
-		p.say("%s: new clients go to %s, until %s; then all to %s", name, next.Split.String(), next.Split.Until.Format(time.TimeOnly), svc.Active.Name)
+		p.say("%s: new clients go to %s, until %s; then all to %s", name, next.Split.String(), clock(next.Split.Until, next.Split.Since), svc.Active.Name)
 	}
 	return nil
 }

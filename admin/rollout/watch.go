@@ -240,7 +240,11 @@ func (l *look) passed(ctx context.Context, svc *proxy.Service, st *State) string
 		}
 		return "next step"
 	}
-	reason := fmt.Sprintf("%s without a breach, %d looks", lasted, st.Looks)
+	looks := "looks"
+	if st.Looks == 1 {
+		looks = "look"
+	}
+	reason := fmt.Sprintf("%s without a breach, %d %s", lasted, st.Looks, looks)
 	if st.Looks <= 1 && lasted > 2*svc.Spec.Watch.Interval {
 		reason = "its deadline passed while no door was there to look"
 	}

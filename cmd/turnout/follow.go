@@ -20,8 +20,8 @@ var (
 	errTimedOut    = errors.New("timed out")
 )
 
-// wait is a context that ends with the first SIGINT or SIGTERM, or when --timeout is over. A second signal ends
-// the process at once.
+// wait is a context that ends with the first SIGINT or SIGTERM, or when --timeout is over; also with SIGHUP, that of a
+// terminal which is gone, unless that is ignored as under nohup. A second signal ends the process at once.
 type wait struct {
 	ctx  context.Context
 	stop func()
@@ -33,14 +33,17 @@ func newWait(timeout time.Duration) *wait {
 	if timeout > 0 {
 		ctx, free = context.WithTimeoutCause(ctx, timeout, errTimedOut)
 	}
-	signals := make(chan os.Signal, 2)
-	signal.Notify(signals, os.Interrupt, syscall.SIGTERM)
+	signals, ends := make(chan os.Signal, 2), []os.Signal{os.Interrupt, syscall.SIGTERM}
+	if !signal.Ignored(syscall.SIGHUP) {
+		ends = append(ends, syscall.SIGHUP)
+	}
+	signal.Notify(signals, ends...)
 	done := make(chan struct{})
 	go func() { // ends with stop
 		select {
 		case <-signals:
 			cancel(errInterrupted)
-			signal.Reset(os.Interrupt, syscall.SIGTERM)
+			signal.Reset(ends...)
 		case <-done:
 		}
 	}()
@@ -346,6 +349,9 @@ func (ch *change) leave(why error) error {
 	}
 	if ch.cli.json() && !ch.noWait {
 		ch.cli.writeJSON(ch.op)
+	}
+	if ch.watch {
+		ch.tellWatches(ctx)
 	}
 	return &api.Error{
 		Code:    code,

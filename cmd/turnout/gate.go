@@ -104,6 +104,19 @@ func (ch *change) awaitWatch(w *wait) error {
 	}
 }
 
+// tellWatches says which watches go on when the command leaves before them.
+func (ch *change) tellWatches(ctx context.Context) {
+	st, err := ch.door.Status(ctx, "")
+	if err != nil {
+		return
+	}
+	for _, name := range members(st, ch.target) {
+		if w := st.Services[name].Watch; w != nil {
+			ch.cli.notef("the watch of %s goes on in the door until %s: a breach swaps back", name, w.Until.Local().Format(time.TimeOnly))
+		}
+	}
+}
+
 func (ch *change) leftEarly(w *wait) error {
 	e := &api.Error{Code: api.CodeFailed, Message: w.early().Error() + " while the swap is watched", Holds: "it is in force, and a breach takes it back"}
 	if w.early() == errTimedOut {

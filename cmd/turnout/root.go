@@ -25,6 +25,8 @@ type cli struct {
 	socket  string
 	output  string // table or json
 	timeout time.Duration
+
+	helpless error // help was asked for a command that is not known
 }
 
 // errSaid ends the command with an exit code after everything has been said already.
@@ -38,6 +40,9 @@ func run(args []string, stdout, stderr io.Writer) int {
 	root := c.root()
 	root.SetArgs(args)
 	err := root.ExecuteContext(context.Background())
+	if err == nil {
+		err = c.helpless
+	}
 	c.wipe()
 	var said errSaid
 	var refused *api.Error
@@ -50,7 +55,7 @@ func run(args []string, stdout, stderr io.Writer) int {
 		refused = &api.Error{Code: api.CodeFailed, Message: err.Error()}
 	}
 	c.refusal(refused)
-	if c.json() && !c.wrote { // an operation that failed has its error in it
+	if (c.json() || asksJSON(args)) && !c.wrote { // an operation that failed has its error in it
 		c.writeJSON(struct {
 			Error *api.Error `json:"error"`
 		}{refused})
@@ -81,6 +86,8 @@ of it from one pool to another: at once, exactly, provably.
 			return cmd.Help()
 		},
 	}
+	root.Version = versionLine(thisVersion())
+	root.SetVersionTemplate("turnout {{.Version}}\n")
 	root.SetOut(c.out)
 	root.SetErr(c.err)
 	f := root.PersistentFlags()
@@ -99,7 +106,34 @@ of it from one pool to another: at once, exactly, provably.
 	c.addGroup(root, "Safely:", c.gateCommand(), c.snapshotCommand(), c.runCommand())
 	c.addGroup(root, "Beside:", c.freezeCommand(), c.unfreezeCommand(), c.completionCommand(), c.manCommand())
 	root.SetHelpCommandGroupID("Beside:")
+	c.help(root)
 	return root
+}
+
+// help has help for a command that is not known say so.
+func (c *cli) help(root *cobra.Command) {
+	root.InitDefaultHelpCmd()
+	for _, sub := range root.Commands() {
+		if sub.Name() != "help" {
+			continue
+		}
+		sub.Run, sub.RunE = nil, func(_ *cobra.Command, args []string) error {
+			of, rest, err := root.Find(args)
+			if err != nil || len(rest) > 0 {
+				return c.unknownCommand(of, rest[0])
+			}
+			of.InitDefaultHelpFlag()
+			return of.Help()
+		}
+	}
+	known := root.HelpFunc()
+	root.SetHelpFunc(func(cmd *cobra.Command, args []string) {
+		if name := firstWord(args); cmd == root && name != "" {
+			c.helpless = c.unknownCommand(root, name)
+			return
+		}
+		known(cmd, args)
+	})
 }
 
 func (c *cli) addGroup(root *cobra.Command, title string, commands ...*cobra.Command) {
@@ -119,6 +153,9 @@ func (c *cli) globals(cmd *cobra.Command) error {
 	if c.timeout < 0 || cmd.Flags().Changed("timeout") && c.timeout == 0 {
 		return c.usage(cmd, fmt.Sprintf("--timeout %s: want more than 0, such as 30s", c.timeout), "")
 	}
+	if err := c.empties(cmd); err != nil {
+		return err
+	}
 	if c.socket == "" {
 		c.socket = os.Getenv("TURNOUT_SOCKET")
 	}
@@ -126,6 +163,25 @@ func (c *cli) globals(cmd *cobra.Command) error {
 		c.socket = config.DefaultSocket()
 	}
 	return nil
+}
+
+// empties refuses flags that were given and say nothing: a script's variable that was not set must not become another
+// command, such as a swap to wherever.
+func (c *cli) empties(cmd *cobra.Command) (err error) {
+	cmd.Flags().Visit(func(f *pflag.Flag) {
+		v := f.Value.String()
+		if list, ok := f.Value.(pflag.SliceValue); ok && len(list.GetSlice()) == 0 {
+			v = ""
+		}
+		switch {
+		case err != nil || f.Name == "reason":
+		case v == "":
+			err = c.usage(cmd, "--"+f.Name+" is empty: was a variable not set?", "")
+		case f.Name == "if-revision" && v == "0":
+			err = c.usage(cmd, "--if-revision 0: want the number of a revision, 1 or more", "")
+		}
+	})
+	return err
 }
 
 func (c *cli) json() bool { return c.output == "json" }
@@ -191,7 +247,9 @@ func (c *cli) flagError(cmd *cobra.Command, err error) error {
 
 func (c *cli) unknownFlag(cmd *cobra.Command, unknown *pflag.NotExistError) error {
 	name := unknown.GetSpecifiedName()
-	if unknown.GetSpecifiedShortnames() != "" {
+	if short := unknown.GetSpecifiedShortnames(); short != "" && short[0] >= '0' && short[0] <= '9' {
+		return c.usage(cmd, fmt.Sprintf("-%s: want no negative number", short), "")
+	} else if short != "" {
 		return c.usage(cmd, fmt.Sprintf("%s has no flag -%s", cmd.CommandPath(), name), "")
 	}
 	var known []string
@@ -214,24 +272,48 @@ func (c *cli) unknownFlag(cmd *cobra.Command, unknown *pflag.NotExistError) erro
 	return c.usage(cmd, fmt.Sprintf("%s has no flag --%s", cmd.CommandPath(), name), corrected)
 }
 
-// firstWord is the first argument that is not a flag.
+// firstWord is the first argument that is neither a flag nor the value of one that every command takes.
 func firstWord(args []string) string {
-	for _, a := range args {
-		if !strings.HasPrefix(a, "-") {
+	for i := 0; i < len(args); i++ {
+		switch a := args[i]; {
+		case a == "--socket" || a == "--output" || a == "--timeout" || a == "-o":
+			i++
+		case !strings.HasPrefix(a, "-"):
 			return a
 		}
 	}
 	return ""
 }
 
+// asksJSON looks for -o json where a mistake in the command line has ended its reading too soon.
+func asksJSON(args []string) bool {
+	for i, a := range args {
+		switch a {
+		case "-ojson", "-o=json", "--output=json":
+			return true
+		case "-o", "--output":
+			if i+1 < len(args) && args[i+1] == "json" {
+				return true
+			}
+		}
+	}
+	return false
+}
+
 // wants checks the number of arguments; what names them, as in "TARGET [POOL]".
 func (c *cli) wants(least, most int, what string) cobra.PositionalArgs {
 	return func(cmd *cobra.Command, args []string) error {
 		switch {
+		case slices.Contains(args, ""):
+			return c.usage(cmd, fmt.Sprintf("%s: argument %d is empty: was a variable not set?", cmd.CommandPath(), slices.Index(args, "")+1), "")
 		case len(args) < least:
 			return c.usage(cmd, fmt.Sprintf("%s needs %s", cmd.CommandPath(), what), "")
 		case len(args) > most && most == 0:
-			return c.usage(cmd, fmt.Sprintf("%s takes no arguments, got %s", cmd.CommandPath(), quote(args[0])), "")
+			corrected := ""
+			if cmd.Flags().Lookup("config") != nil && len(args) == 1 {
+				corrected = c.corrected(args[0], "-c", args[0])
+			}
+			return c.usage(cmd, fmt.Sprintf("%s takes no arguments, got %s", cmd.CommandPath(), quote(args[0])), corrected)
 		case len(args) > most:
 			return c.usage(cmd, fmt.Sprintf("%s takes %s, got %s too", cmd.CommandPath(), what, quote(args[most])), "")
 		}
