@@ -10,6 +10,7 @@ import (
 	"net"
 	"net/netip"
 	"os"
+	"runtime"
 	"sync"
 	"syscall"
 	"time"
@@ -202,6 +203,8 @@ func (a *asker) ring() {
 }
 
 func (a *asker) run() {
+	runtime.LockOSThread() // else it wanders from thread to thread, which costs
+	defer runtime.UnlockOSThread()
 	defer a.end()
 	events := make([]unix.EpollEvent, 256)
 	for {
