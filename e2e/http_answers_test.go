@@ -36,6 +36,7 @@ var answersThatPass = []httpCase{
 	{"chunked", plainGet, []string{head11("Transfer-Encoding: chunked") + "2¶ok¶0¶¶"}, []string{plainGet}, []string{"200 OK¶Transfer-Encoding: chunked¶¶ok"}, "kept kept", "", false},
 	{"chunked of nothing", plainGet, []string{head11("Transfer-Encoding: chunked") + "0¶¶"}, []string{plainGet}, []string{"200 OK¶Transfer-Encoding: chunked¶¶"}, "kept kept", "", false},
 	{"chunked with extensions", plainGet, []string{head11("Transfer-Encoding: Chunked") + "2;x=\"y\"¶ok¶00;z¶¶"}, []string{plainGet}, []string{"200 OK¶Transfer-Encoding: chunked¶¶ok"}, "kept kept", "", false},
+	{"chunked with sizes that old servers pad", plainGet, []string{head11("Transfer-Encoding: chunked") + "2      ¶ok¶1\t¶!¶0 ¶¶"}, []string{plainGet}, []string{"200 OK¶Transfer-Encoding: chunked¶¶ok!"}, "kept kept", "", false},
 	{"chunked with trailers", plainGet, []string{head11("Trailer: X|Transfer-Encoding: chunked") + "2¶ok¶0¶X: y¶Content-Length: 7¶¶"}, []string{plainGet}, []string{"200 OK¶Transfer-Encoding: chunked¶¶ok || 200 OK¶Trailer: X¶Transfer-Encoding: chunked¶¶ok⟨X: y⟩ || 200 OK¶Transfer-Encoding: chunked¶¶ok⟨X: y⟩"}, "kept kept", "", false},
 	{"a body until the end", plainGet, []string{"HTTP/1.1 200 OK¶X: y¶¶hello⟨fin⟩"}, []string{plainGet}, []string{"200 OK¶X: y¶¶hello || 200 OK¶X: y¶Transfer-Encoding: chunked¶¶hello"}, "told cut", "", false},
 	{"an empty body until the end", plainGet, []string{"HTTP/1.1 200 OK¶X: y¶¶⟨fin⟩"}, []string{plainGet}, []string{"200 OK¶X: y¶¶ || 200 OK¶X: y¶Transfer-Encoding: chunked¶¶"}, "told cut", "", false},

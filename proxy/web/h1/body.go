@@ -279,7 +279,9 @@ func (b *Body) extensionEnd(c byte, space bool) Err {
 		b.state = chunkEqual
 	case c == ';':
 		b.state = chunkExt
-	case c == '\r' && b.state != chunkSpace && b.state != chunkNameEnd:
+	case c == '\r' && (b.server && b.state == chunkSpace || b.state != chunkSpace && b.state != chunkNameEnd):
+		// Old servers pad the size with spaces, and every client takes it. From a client it is refused: RFC 9112 7.1
+		// has no space there, and parsers that read it otherwise are how requests are smuggled.
 		b.state = chunkLF
 	case space && name:
 		b.state = chunkNameEnd
