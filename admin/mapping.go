@@ -37,7 +37,7 @@ func proofs(list []proxy.Proof) []api.Proof {
 			Service: p.Service, From: p.From, To: p.To, At: p.At,
 			LastStartOld: instant(p.LastStartOld), FirstStartNew: instant(p.FirstStartNew), Overlap: api.Duration(p.Overlap),
 			Held: p.Held, Resteered: p.Resteered, Remaining: p.Remaining, Cut: p.Cut,
-			DrainUntil: instant(p.DrainUntil), Then: string(p.Then), Drained: p.Drained, Superseded: p.Superseded,
+			DrainUntil: instant(p.DrainUntil), Then: string(p.Then), Drained: p.Drained, Superseded: p.Superseded, BySession: p.BySession,
 		})
 	}
 	return out
@@ -161,13 +161,18 @@ func (p *picture) pool(svc *proxy.Service, pool *proxy.Pool) api.Pool {
 		out.Servers[m.Name] = p.server(m, share > 0, svc.Maintenance != nil)
 	}
 	drains := p.drainOf(svc.Spec.Name, pool, &out)
+	for i := range pool.Members {
+		if until := pool.Members[i].KeepsSessions(); out.SessionsUntil == nil || until.After(*out.SessionsUntil) {
+			out.SessionsUntil = instant(until)
+		}
+	}
 	gives := share > 0 && drained < len(pool.Members) && svc.Maintenance == nil && svc.Hold == nil
 	switch {
 	case gives && pool == svc.Active:
 		out.State = "active"
 	case gives:
 		out.State = "split"
-	case drains == len(pool.Members) || out.Connections > 0 && share == 0:
+	case drains == len(pool.Members) || (out.Connections > 0 || out.SessionsUntil != nil) && share == 0:
 		out.State = "draining"
 	case drained == len(pool.Members):
 		out.State = "drained"
@@ -218,7 +223,7 @@ func (p *picture) server(m *proxy.Member, fed, maintenance bool) api.Server {
 	out.Weight, out.MaxConnections = m.Weight, m.Max
 	busy := out.Connections > 0 || out.Dialing > 0
 	switch {
-	case busy && (m.Drained || !fed):
+	case (busy || !m.KeepsSessions().IsZero()) && (m.Drained || !fed):
 		out.State = "draining"
 	case m.Drained:
 		out.State = "drained"

@@ -59,7 +59,7 @@ func (c *checker) service(s *named[serviceKeys]) proxy.ServiceSpec {
 		Exclusive:     k.exclusive.v,
 		Balance:       k.balance.v,
 		SlowStart:     k.slowStart.v,
-		Drain:         proxy.DrainSpec{Timeout: k.drain.v.timeout.v, Then: k.drain.v.then.v, CloseOver: k.drain.v.closeOver.v},
+		Drain:         proxy.DrainSpec{Timeout: k.drain.v.timeout.v, Then: k.drain.v.then.v, BySession: k.drain.v.bySession.v, CloseOver: k.drain.v.closeOver.v},
 		Hold:          proxy.HoldSpec{Timeout: k.hold.v.timeout.v, Max: k.hold.v.max.v},
 		ProxyProtocol: proxy.ProxyProtocolSpec{Accept: k.proxyProtocol.v.accept.v, Send: k.proxyProtocol.v.send.v},
 		Timeouts:      timeouts(&k.timeouts.v),

@@ -104,6 +104,7 @@ func (d *diff) service(old, next proxy.ServiceSpec) {
 	d.words("slow_start", short(old.SlowStart), short(next.SlowStart))
 	d.words("drain.timeout", short(old.Drain.Timeout), short(next.Drain.Timeout))
 	d.words("drain.then", string(old.Drain.Then), string(next.Drain.Then))
+	d.words("drain.by_session", onOff(old.Drain.BySession), onOff(next.Drain.BySession))
 	d.words("drain.close_over", short(old.Drain.CloseOver), short(next.Drain.CloseOver))
 	d.words("hold.timeout", short(old.Hold.Timeout), short(next.Hold.Timeout))
 	d.words("hold.max", fmt.Sprint(old.Hold.Max), fmt.Sprint(next.Hold.Max))

@@ -219,6 +219,7 @@ func oneServer(at place, n *node, address string) serverKeys {
 type drainKeys struct {
 	timeout   value[time.Duration]
 	then      value[proxy.Then]
+	bySession value[bool]
 	closeOver value[time.Duration]
 }
 
@@ -227,6 +228,8 @@ var drainShape = keysOf(
 		duration(time.Millisecond).or(30*time.Second), func(d *drainKeys) *value[time.Duration] { return &d.timeout }),
 	key("then", "What becomes of those that are left.",
 		oneOf(proxy.ThenClose, proxy.ThenKeep).or(proxy.ThenClose), func(d *drainKeys) *value[proxy.Then] { return &d.then }),
+	key("by_session", "With sticky: requests of clients that are on a server which is drained go on to it, up to the timeout; others go elsewhere at once.",
+		yesNo().or(false), func(d *drainKeys) *value[bool] { return &d.bySession }),
 	key("close_over", "After the timeout, over how long what is left is ended, one connection after the other, so that their clients do not all come back at once; 0: all at once.",
 		duration(0).or(0), func(d *drainKeys) *value[time.Duration] { return &d.closeOver }),
 )

@@ -217,7 +217,7 @@ func TestParse_ReadsEveryKey(t *testing.T) {
 	site := cfg.Spec().Services[12]
 	wantPreview := &proxy.PreviewSpec{Header: "x-pool", TokenHeader: "x-pass", Cookie: "pool", TokenHash: sha256.Sum256([]byte("127.0.0.1x")),
 		Listen: &proxy.ListenSpec{Network: proxy.NetTCP, Address: "127.0.0.1:8089"}, Pool: "green"}
-	if !reflect.DeepEqual(site.Preview, wantPreview) || site.Sticky == nil || site.Sticky.Cookie != "sid" {
+	if !reflect.DeepEqual(site.Preview, wantPreview) || site.Sticky == nil || site.Sticky.Cookie != "sid" || !site.Drain.BySession {
 		t.Errorf("got %+v, %+v", site.Preview, site.Sticky)
 	}
 	if got := cfg.Spec().Groups; !reflect.DeepEqual(got, map[string][]string{"all": {"node", "api"}}) {

@@ -55,7 +55,7 @@ var stickyShape = keysOf(
 // preview checks services.*.preview and sticky.
 func (c *checker) preview(k *serviceKeys, spec *proxy.ServiceSpec, pools []string) {
 	if k.mode.v != proxy.HTTP && !k.mode.bad {
-		for _, at := range []place{k.preview.place, k.sticky.place} {
+		for _, at := range []place{k.preview.place, k.sticky.place, k.drain.v.bySession.place} {
 			if at.line > 0 {
 				c.refuse(at, "", "of no use in mode tcp; want mode: http in this service, or no such key")
 			}
@@ -64,6 +64,11 @@ func (c *checker) preview(k *serviceKeys, spec *proxy.ServiceSpec, pools []strin
 	}
 	if k.sticky.written && !k.sticky.bad {
 		spec.Sticky = &proxy.StickySpec{Cookie: k.sticky.v.cookie.v}
+	}
+	if by := &k.drain.v.bySession; by.v && !k.sticky.written {
+		c.refuse(by.place, by.raw, "of no use without sticky, which tells whose requests belong together; want sticky: {cookie: NAME} in this service")
+	} else if by.v && k.exclusive.v {
+		c.refuse(by.place, by.raw, "the service is exclusive: sessions that stay would be on two pools at once with the new clients")
 	}
 	p := &k.preview.v
 	if !k.preview.written || k.preview.bad {

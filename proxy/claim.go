@@ -94,7 +94,7 @@ func (c *Claimer) ofSplit(svc *Service, key uint64, tried Tried, place uint16) (
 	split, cell := svc.Split, &svc.Live.cells[c.loop]
 	pool, cursor, turn := tried.pool()-1, cell.cursor, uint32(0)
 	switch {
-	case pool >= 0: // another server of the same pool
+	case pool >= 0 && split.share[pool] > 0: // another server of the same pool
 	case place > 0:
 		pool = split.at(Percent(place - 1))
 	case svc.Spec.Balance == SourceHash:
@@ -106,7 +106,7 @@ func (c *Claimer) ofSplit(svc *Service, key uint64, tried Tried, place uint16) (
 	}
 	got, verdict := Claimed{}, NoServer
 	if pool == split.refuge || !svc.Pools[pool].dead {
-		got, verdict = c.from(svc.Pools[pool], svc, &cursor, key, tried)
+		got, verdict = c.from(svc.Pools[pool], svc, &cursor, key, tried.of(pool+1))
 	}
 	if verdict != Dial && pool != split.refuge {
 		pool = split.refuge

@@ -5,7 +5,7 @@ import (
 	"time"
 )
 
-// arm sets the timer for the next deadline of a service's hold, maintenance, read-only mode or split, in the place of the one it had.
+// arm sets the timer for the next deadline of a service's hold, maintenance, read-only mode, split or sessions, in the place of the one it had.
 // Must be called with s.mu held.
 func (s *Switch) arm(name string) {
 	if t := s.timers[name]; t != nil {
@@ -29,6 +29,9 @@ func (s *Switch) arm(name string) {
 	if sp := svc.Split; sp != nil && !sp.Until.IsZero() && (until.IsZero() || sp.Until.Before(until)) {
 		until = sp.Until
 	}
+	if end := svc.sessionsEnd(); !end.IsZero() && (until.IsZero() || end.Before(until)) {
+		until = end
+	}
 	if until.IsZero() {
 		return
 	}
@@ -43,6 +46,9 @@ func (s *Switch) expire(name string, until time.Time) {
 	svc := s.cur.Load().Service(name)
 	if svc == nil {
 		return
+	}
+	if end := svc.sessionsEnd(); !end.IsZero() && !end.After(until) {
+		s.endSessions(name)
 	}
 	var changes []Change
 	if svc.Hold != nil {

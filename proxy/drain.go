@@ -109,7 +109,12 @@ func (s *Switch) supersede(cur, next *Snapshot) {
 // runDrain ends when the servers are empty, at the deadline and its cuts, or when it is superseded.
 func (s *Switch) runDrain(d *drain) {
 	defer close(d.ended)
-	d.waitEmpty(time.Until(d.until))
+	if d.move.bySession { // who is between two requests is no connection
+		d.waitGone(time.Until(d.until))
+		s.endSessions(d.move.service)
+	} else {
+		d.waitEmpty(time.Until(d.until))
+	}
 	if d.remaining() > 0 && d.move.then == ThenClose {
 		s.cutLeft(d)
 	}
@@ -172,6 +177,16 @@ func (d *drain) waitEmpty(limit time.Duration) {
 		case <-time.After(pause):
 			pause = min(2*pause, 20*time.Millisecond)
 		}
+	}
+}
+
+// waitGone returns when the drain has no server left, or the time is up.
+func (d *drain) waitGone(limit time.Duration) {
+	deadline := time.NewTimer(limit)
+	defer deadline.Stop()
+	select {
+	case <-d.gone:
+	case <-deadline.C:
 	}
 }
 

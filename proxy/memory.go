@@ -35,6 +35,8 @@ type ServiceMemory struct {
 type ServerMemory struct {
 	Drained bool `json:"drained,omitempty"`
 	Weight  *int `json:"weight,omitempty"` // nil: as the file says
+
+	Sessions *Sessions `json:"sessions,omitempty"`
 }
 
 func (m *ServiceMemory) server(pool, server string) *ServerMemory {
@@ -50,7 +52,7 @@ func (s *Service) memory() *ServiceMemory {
 	for pi, p := range s.Pools {
 		for i := range p.Members {
 			mb := &p.Members[i]
-			sm := ServerMemory{Drained: mb.Drained}
+			sm := ServerMemory{Drained: mb.Drained, Sessions: mb.sessions}
 			if mb.Weight != s.Spec.Pools[pi].Servers[i].Weight {
 				w := mb.Weight
 				sm.Weight = &w
@@ -173,6 +175,13 @@ func (m *Memory) expire(now time.Time) []string {
 		}
 		if sp := s.Split; sp != nil {
 			sp.Until = sooner(now, sp.Since, sp.Until)
+		}
+		for _, servers := range s.Servers {
+			for _, sm := range servers {
+				if sm.Sessions != nil {
+					sm.Sessions = &Sessions{sm.Sessions.Since, sooner(now, sm.Sessions.Since, sm.Sessions.Until)}
+				}
+			}
 		}
 		hold := s.Hold != nil && !s.Hold.Until.After(now)
 		maintenance := s.Maintenance != nil && !s.Maintenance.Until.IsZero() && !s.Maintenance.Until.After(now)

@@ -45,6 +45,7 @@ type Proof struct {
 	Cut           int           `json:"cut"`                      // connections cut at the deadline
 	DrainUntil    time.Time     `json:"drain_until,omitzero"`
 	Then          Then          `json:"then,omitempty"`
+	BySession     bool          `json:"by_session,omitempty"` // requests of sessions started on the old side up to DrainUntil; see DrainSpec
 	Drained       bool          `json:"drained"`
 	Superseded    bool          `json:"superseded,omitempty"` // a later change ended the drain
 

@@ -39,11 +39,12 @@ type move struct {
 	then     Then
 
 	closeOver time.Duration // how long after the deadline the ends of what is left are spread over
+	bySession bool          // sessions stay up to the deadline
 }
 
 // ends says how a move's drain ends, by its service's policy and what the change says.
 func (m move) ends(policy DrainSpec, ch *Change) move {
-	m.deadline, m.then, m.closeOver = policy.Timeout, policy.Then, policy.CloseOver
+	m.deadline, m.then, m.closeOver, m.bySession = policy.Timeout, policy.Then, policy.CloseOver, policy.BySession && ch.bySession()
 	if ch != nil {
 		m.deadline, m.then = orDuration(ch.Drain, policy.Timeout), orThen(ch.Then, policy.Then)
 	}
@@ -82,6 +83,9 @@ func Plan(cur *Snapshot, ch *Change, now time.Time) (*Planned, error) {
 	if len(changed) == 0 {
 		p.Noop, p.Next = true, cur
 		return p, nil
+	}
+	for _, svc := range changed {
+		p.sessions(svc, ch, now)
 	}
 	p.Next = cur.with(changed...)
 	p.record.Services = make(map[string]*ServiceMemory, len(changed))
@@ -301,7 +305,7 @@ func (p *Planned) swap(cur *Snapshot, ch *Change, now time.Time) ([]*Service, *R
 // exclusive ends the old side's connections before the commit, and at once, for clients wait meanwhile. The drain is a
 // part of the hold: some is left for the gate.
 func (m *move) exclusive(ch *Change) {
-	m.closeOver = 0
+	m.closeOver, m.bySession = 0, false
 	if m.then = ThenClose; ch.Drain == 0 && ch.Hold > 0 {
 		m.deadline = min(m.deadline, ch.Hold*3/4)
 	}
@@ -309,13 +313,20 @@ func (m *move) exclusive(ch *Change) {
 
 // ending says what becomes of the connections of a move.
 func (m *move) ending() string {
+	if m.then == ThenKeep && m.bySession {
+		return fmt.Sprintf("go on until they end, and sessions for %s", m.deadline)
+	}
 	if m.then == ThenKeep {
 		return "go on until they end"
 	}
-	if m.closeOver > 0 {
-		return fmt.Sprintf("drain, cut after %s, spread over %s", m.deadline, m.closeOver)
+	text := "drain"
+	if m.bySession {
+		text += " by session"
 	}
-	return fmt.Sprintf("drain, cut after %s", m.deadline)
+	if text += fmt.Sprintf(", cut after %s", m.deadline); m.closeOver > 0 {
+		text += fmt.Sprintf(", spread over %s", m.closeOver)
+	}
+	return text
 }
 
 func orDuration(d, otherwise time.Duration) time.Duration {

@@ -19,11 +19,18 @@ func (op *Operation) proofs(p *Planned) []Proof {
 	for i := range p.moves {
 		if m := &p.moves[i]; m.swapped {
 			from, to := m.sides()
-			out = append(out, Proof{Service: m.service, From: from, To: to, sealed: m.sealed, Then: m.then, DrainUntil: time.Now().Add(m.deadline),
+			out = append(out, Proof{Service: m.service, From: from, To: to, sealed: m.sealed, Then: m.then, DrainUntil: time.Now().Add(m.deadline), BySession: m.bySession,
 				Resteered: op.early[m.service].resteered, Cut: op.early[m.service].cut, steerRev: p.Next.Revision})
 		}
 	}
 	return out
+}
+
+// lookOld reads when the last connection started on the old side.
+func (p *Proof) lookOld() {
+	for _, srv := range p.sealed {
+		p.lastOld = max(p.lastOld, srv.Counts().LastStart)
+	}
 }
 
 // prove fills in what is known at the quiet point.
@@ -40,9 +47,7 @@ func (s *Switch) prove(proofs []Proof, tallies map[string]Tally, stored int64) {
 		t := tallies[p.Service]
 		p.firstNew, p.Resteered, p.Held = t.FirstStart, p.Resteered+t.Resteered, t.Released
 		p.Remaining = connections(p.sealed)
-		for _, srv := range p.sealed {
-			p.lastOld = max(p.lastOld, srv.Counts().LastStart)
-		}
+		p.lookOld()
 		p.settle()
 	}
 }
@@ -86,6 +91,9 @@ func (s *Switch) refresh(op *Operation) {
 			p.firstNew = t.FirstStart
 		}
 		p.Held = max(p.Held, t.Released)
+		if p.BySession {
+			p.lookOld()
+		}
 		p.settle()
 	}
 	op.update(func(v *OperationView) {

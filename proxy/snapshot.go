@@ -165,6 +165,8 @@ type Member struct {
 	Drained bool // sealed by `turnout drain`
 	Health  Health
 
+	sessions *Sessions // nil: none stays when it gets no new work
+
 	warmup *Warmup // nil: it has its whole share
 	cold   int     // tenths of its share that it does not get yet, as of this snapshot
 	// pull is what it weighs in balancing. Invariant: Weight times the tenths that it gets; newPool sees to it.
@@ -556,6 +558,9 @@ func buildPool(service *ServiceSpec, sp *PoolSpec, mem *ServiceMemory, was *Serv
 		}
 		if m := mem.server(sp.Name, srv.Name); m != nil {
 			members[i].Drained = m.Drained
+			if kept := had[srv.Name]; service.Drain.BySession && (kept == nil || kept.Server == members[i].Server) {
+				members[i].sessions = m.Sessions
+			}
 			if m.Weight != nil {
 				members[i].Weight = *m.Weight
 			}

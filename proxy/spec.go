@@ -128,6 +128,7 @@ type ServerSpec struct {
 type DrainSpec struct {
 	Timeout   time.Duration // default 30s
 	Then      Then          // default ThenClose
+	BySession bool          // requests of sessions (StickySpec) go on to a server that is drained, up to the deadline
 	CloseOver time.Duration // over how long, after the timeout, the ends of what is left are spread; default 0
 }
 

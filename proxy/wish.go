@@ -14,12 +14,12 @@ type wishKind uint8
 
 const (
 	wishNone   wishKind = iota
-	wishServer          // the server that the client's session is on, as long as it takes new work
+	wishServer          // the server that the client's session is on, as long as it takes new work or keeps sessions
 	wishOnlyServer
 	wishOnlyPool
 )
 
-// Session wishes the server with this Server.ID, as long as it takes new work.
+// Session wishes the server with this Server.ID, as long as it takes new work or keeps sessions.
 func Session(id uint64) Wish { return Wish{kind: wishServer, id: id} }
 
 // On tells whether the wish is for the session's server, and for this one.
@@ -83,7 +83,7 @@ func (c *Claimer) ClaimFor(svc *Service, key uint64, tried Tried, wish Wish) (Cl
 	return got, verdict
 }
 
-// session claims the server of a session; false: it takes no new work, or was tried in vain.
+// session claims the server of a session; false: it takes no new work and does not keep sessions, or was tried in vain.
 func (c *Claimer) session(svc *Service, tried Tried, id uint64) (Claimed, bool) {
 	for k, p := range svc.Pools[:min(len(svc.Pools), maxPools)] {
 		for i := range p.Members {
@@ -91,7 +91,7 @@ func (c *Claimer) session(svc *Service, tried Tried, id uint64) (Claimed, bool) 
 			if m.id != id {
 				continue
 			}
-			if !svc.Serving.gives(m.Server) || tried.of(k+1).has(i) || !m.claim(c.loop, m.Max) {
+			if !svc.Serving.gives(m.Server) && !m.keeps() || tried.of(k+1).has(i) || !m.claim(c.loop, m.Max) {
 				return Claimed{}, false
 			}
 			return Claimed{m.Server, i | (k+1)<<poolShift}, true

@@ -209,12 +209,13 @@ type Split struct {
 
 // Pool of a service.
 type Pool struct {
-	State       string            `json:"state"`             // active | split (not the active one, and new work goes to it) | standby | draining | drained
-	Percent     float64           `json:"percent,omitempty"` // of new work
-	Connections int               `json:"connections"`
-	DrainUntil  *time.Time        `json:"drain_until,omitempty"` // the deadline of its drain
-	CloseUntil  *time.Time        `json:"close_until,omitempty"` // with drain.close_over: until when those left then are closed
-	Servers     map[string]Server `json:"servers"`
+	State         string            `json:"state"`             // active | split (not the active one, and new work goes to it) | standby | draining | drained
+	Percent       float64           `json:"percent,omitempty"` // of new work
+	Connections   int               `json:"connections"`
+	DrainUntil    *time.Time        `json:"drain_until,omitempty"`    // the deadline of its drain
+	SessionsUntil *time.Time        `json:"sessions_until,omitempty"` // with drain.by_session: until when requests of sessions go on to servers that are drained
+	CloseUntil    *time.Time        `json:"close_until,omitempty"`    // with drain.close_over: until when those left then are closed
+	Servers       map[string]Server `json:"servers"`
 }
 
 // Server of a pool.
@@ -435,6 +436,7 @@ type Proof struct {
 	Cut           int        `json:"cut"`       // connections cut at the drain's deadline
 	DrainUntil    *time.Time `json:"drain_until,omitempty"`
 	Then          string     `json:"then,omitempty"`
+	BySession     bool       `json:"by_session,omitempty"` // requests of sessions start on the old side up to drain_until
 	Drained       bool       `json:"drained"`
 	Superseded    bool       `json:"superseded,omitempty"` // a later swap ended this drain
 }

@@ -238,6 +238,8 @@ func standbys(s api.Service) string {
 
 func poolNote(p api.Pool) string {
 	switch {
+	case p.State == "draining" && p.SessionsUntil != nil:
+		return fmt.Sprintf(" (draining %d, sessions stay for %s)", p.Connections, left(p.SessionsUntil))
 	case p.State == "draining" && p.CloseUntil != nil && !p.DrainUntil.After(time.Now()):
 		return fmt.Sprintf(" (closing %d, %s left)", p.Connections, left(p.CloseUntil))
 	case p.State == "draining" && p.DrainUntil != nil:

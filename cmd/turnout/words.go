@@ -246,6 +246,9 @@ func moved(p *api.Proof, revision uint64) string {
 
 // stillOn ends the first line of a swap whose old side has connections.
 func stillOn(p *api.Proof) string {
+	if p.BySession && p.DrainUntil != nil && !p.Drained {
+		return fmt.Sprintf("; sessions stay on %s for %s, %s there now", p.From, left(p.DrainUntil), plural(p.Remaining, "request"))
+	}
 	if p.Remaining == 0 {
 		return ""
 	}
@@ -256,6 +259,9 @@ func stillOn(p *api.Proof) string {
 func proof(p *api.Proof) string {
 	s := fmt.Sprintf("last start on %s %s, first start on %s %s, overlap %s, held %d, re-steered %d, remaining %d, cut %d",
 		p.From, instant(p.LastStartOld, "none"), p.To, instant(p.FirstStartNew, "none yet"), time.Duration(p.Overlap), p.Held, p.Resteered, p.Remaining, p.Cut)
+	if p.BySession {
+		s += ", drained by session"
+	}
 	if p.Superseded {
 		s += ", drain ended by a later change"
 	}

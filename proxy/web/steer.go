@@ -200,7 +200,7 @@ func (w *worker) TakeBack() {
 			w.part(t.server)
 		}
 		t.service = svc
-		if t.open = svc != nil && svc.Spec.Mode == proxy.HTTP && svc.Gives(t.server); !t.open {
+		if t.look(); !t.open {
 			w.closeIdle(int32(i))
 			w.part(t.server)
 		}
@@ -220,7 +220,7 @@ func (w *worker) takeBack(snap *proxy.Snapshot, all bool) {
 	for us := w.dials; us != none; {
 		u := w.upstreams.Get(us)
 		next := u.next
-		if t := &w.targets[u.target]; all || !t.open || t.service.ReadOnly != nil && !w.clients.Get(u.client).info.Method.Safe() {
+		if t := &w.targets[u.target]; all || !t.open || !t.gives && !w.clients.Get(u.client).wish.On(t.server) || t.service.ReadOnly != nil && !w.clients.Get(u.client).info.Method.Safe() {
 			slot := u.client
 			srv := t.server
 			w.undial(us, u)

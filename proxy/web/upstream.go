@@ -62,7 +62,15 @@ type target struct {
 	idle, busy uint32         // lists of upstreams
 	idles      int32          // how many are in the list
 	inUse      int32          // dialled or busy
-	open       bool           // it is given new work; as of the last quiet point
+	gives      bool           // it is given new work; as of the last quiet point
+	open       bool           // it is, or requests of sessions are led to it
+}
+
+// look brings in line with its service where new work goes.
+func (t *target) look() {
+	svc := t.service
+	t.gives = svc != nil && svc.Spec.Mode == proxy.HTTP && svc.Gives(t.server)
+	t.open = t.gives || svc != nil && svc.KeepsSessions(t.server)
 }
 
 // target finds or makes the loop's target of a server.
@@ -71,8 +79,8 @@ func (w *worker) target(s *proxy.Server) int32 {
 		return i
 	}
 	t := target{server: s, where: w.plane.front.Places.Of(s.Address), idle: none, busy: none}
-	svc := w.sw.Current().Service(s.Service)
-	t.service, t.open = svc, svc != nil && svc.Gives(s)
+	t.service = w.sw.Current().Service(s.Service)
+	t.look()
 	at := -1
 	for i := range w.targets {
 		if w.targets[i].server == nil {
