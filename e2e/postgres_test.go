@@ -56,8 +56,6 @@ type postgres struct {
 	address string
 }
 
-func (p *postgres) port() string { _, port, _ := strings.Cut(p.address, ":"); return port }
-
 // startPostgres makes clusters of those names and starts them. SHOW cluster_name tells which is which.
 func startPostgres(t *testing.T, names ...string) map[string]*postgres {
 	t.Helper()

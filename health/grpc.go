@@ -1,5 +1,7 @@
 package health
 
+//lint:file-ignore SA1019 what replaces http2.Transport, http.Transport.NewClientConn, is new in Go 1.26
+
 import (
 	"bytes"
 	"context"

@@ -81,21 +81,21 @@ func (ch *Change) watching(svc *Service, now time.Time) *Watch {
 }
 
 // watch puts in force what a change of what serves says of watching.
-func (next *Service) watch(was *Service, ch *Change, now time.Time) {
-	next.Watch = ch.watching(was, now)
+func (s *Service) watch(was *Service, ch *Change, now time.Time) {
+	s.Watch = ch.watching(was, now)
 	switch {
 	case ch.rollback != nil:
 		ended := *ch.rollback
 		if ended.Outcome == WatchRolledBack && ch.Verb == VerbBack && was.Split == nil {
-			ended.Left = strings.Join(append([]string{was.Active.Name}, commas(next.PreviousServers)...), "/")
+			ended.Left = strings.Join(append([]string{was.Active.Name}, commas(s.PreviousServers)...), "/")
 		}
-		next.Watched = &ended
+		s.Watched = &ended
 	case was.Watch != nil && ch.staged == nil:
-		next.Watched = &Watched{Since: was.Watch.Since, Ended: now, Outcome: WatchSuperseded, Reason: string(ch.Verb) + " by " + ch.Who.Name}
+		s.Watched = &Watched{Since: was.Watch.Since, Ended: now, Outcome: WatchSuperseded, Reason: string(ch.Verb) + " by " + ch.Who.Name}
 	case was.Watched != nil && was.Watched.Left != "": // back leads elsewhere now
 		ended := *was.Watched
 		ended.Left = ""
-		next.Watched = &ended
+		s.Watched = &ended
 	}
 }
 

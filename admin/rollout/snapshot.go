@@ -57,7 +57,7 @@ const (
 
 var snapshotName = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$`)
 
-// ErrName: a snapshot cannot be called so.
+// ErrName says that a snapshot cannot be called so.
 var ErrName = errors.New("want a name of letters, digits, '.', '_' and '-', up to 64, such as before-2.9.1")
 
 // Take asks all checks of the services, now, and writes the snapshot down under its name. One of that name is replaced;

@@ -44,7 +44,7 @@ type entry struct {
 // maxRecord is far more than many runs write.
 const maxRecord = 8 << 20
 
-// ErrRunning: another run of the same file goes on.
+// ErrRunning says that another run of the same file goes on.
 var ErrRunning = errors.New("another run of this file is under way")
 
 // OpenRecord opens the record at path and locks it until Close.

@@ -31,6 +31,7 @@ import (
 
 	"github.com/jackc/pgx/v5"
 	"go.etcd.io/bbolt"
+	berrors "go.etcd.io/bbolt/errors"
 )
 
 // lockKey is the number of the advisory lock; pg_locks shows it as objid.
@@ -159,7 +160,7 @@ func takeFile(ctx context.Context, path string) (held, error) {
 		if err == nil {
 			return held{lost: make(chan struct{}), release: func() { _ = db.Close() }}, nil
 		}
-		if !errors.Is(err, bbolt.ErrTimeout) {
+		if !errors.Is(err, berrors.ErrTimeout) {
 			return held{}, err
 		}
 		if ctx.Err() != nil {

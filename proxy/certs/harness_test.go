@@ -20,7 +20,6 @@ import (
 type managed struct {
 	*certs.Manager
 	t    *testing.T
-	sw   *proxy.Switch
 	logs *observer.ObservedLogs
 	addr string
 }

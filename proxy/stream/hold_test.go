@@ -187,7 +187,7 @@ func TestHold_BothServersDownAndUpAgainWithoutAClientError(t *testing.T) {
 					failed.Add(1)
 					continue
 				}
-				_ = c.SetDeadline(time.Now().Add(20 * time.Second))
+				_ = c.SetDeadline(time.Now().Add(2 * time.Minute))
 				fmt.Fprintln(c, "ping")
 				got := make([]byte, 7)
 				if _, err := io.ReadFull(c, got); err != nil || string(got[1:]) != "\nping\n" {

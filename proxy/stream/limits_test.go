@@ -385,7 +385,7 @@ func TestStorm_ChangesWhileClientsComeAndGo(t *testing.T) {
 					t.Error(err)
 					return
 				}
-				_ = c.SetDeadline(time.Now().Add(20 * time.Second))
+				_ = c.SetDeadline(time.Now().Add(2 * time.Minute))
 				if k%3 == 0 { // leaves at some point
 					rude.Add(1)
 					if i%2 == 0 {

@@ -130,7 +130,7 @@ func pairs(t *testing.T) (*door, func() (client, server net.Conn)) {
 		c := d.dial("svc")
 		s := <-conns
 		t.Cleanup(func() { s.Close() })
-		_ = s.SetDeadline(time.Now().Add(20 * time.Second))
+		_ = s.SetDeadline(time.Now().Add(2 * time.Minute))
 		waitFor(t, "started", func() bool { return d.counts(srv.address()).Connections > 0 })
 		return c, s
 	}
@@ -275,7 +275,7 @@ func TestRelay_NoTailIsLost(t *testing.T) {
 			t.Parallel()
 			got := make(chan string, len(sizes))
 			handle := func(c *net.TCPConn) {
-				_ = c.SetDeadline(time.Now().Add(20 * time.Second))
+				_ = c.SetDeadline(time.Now().Add(2 * time.Minute))
 				var head [8]byte
 				_, _ = io.ReadFull(c, head[:])
 				var size int

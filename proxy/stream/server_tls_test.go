@@ -153,7 +153,7 @@ func TestServerTLS_SwapsUnderLoadLoseNothingAndMoveAllThatComesAfter(t *testing.
 // greeting reads the line that a server says first, and ends the connection.
 func greeting(c net.Conn) (string, error) {
 	defer c.Close() //nolint:errcheck // a test's
-	_ = c.SetDeadline(time.Now().Add(20 * time.Second))
+	_ = c.SetDeadline(time.Now().Add(2 * time.Minute))
 	line, err := bufio.NewReader(c).ReadString('\n')
 	return strings.TrimSuffix(line, "\n"), err
 }

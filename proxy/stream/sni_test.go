@@ -220,7 +220,7 @@ func TestSNI_SwapsUnderLoadLoseNothingAndMoveAllThatComesAfter(t *testing.T) {
 					failed.Add(1)
 					continue
 				}
-				_ = raw.SetDeadline(time.Now().Add(20 * time.Second))
+				_ = raw.SetDeadline(time.Now().Add(2 * time.Minute))
 				c := tls.Client(raw, config)
 				buf := make([]byte, 6)
 				n, err := io.ReadAtLeast(c, buf, 5)

@@ -2,6 +2,7 @@ package web_test
 
 import (
 	"bufio"
+	"context"
 	"crypto/tls"
 	"errors"
 	"fmt"
@@ -79,7 +80,7 @@ func TestProxyProtocol_ComesBeforeTLS(t *testing.T) {
 		spec.Services[0].ProxyProtocol.Accept, spec.Services[0].Timeouts.Connect = true, 20*time.Second
 		d := openDoor(t, spec)
 		config.NextProtos = []string{protocol}
-		tr := &http.Transport{ForceAttemptHTTP2: protocol == "h2", TLSClientConfig: config, DialTLS: func(string, string) (net.Conn, error) {
+		tr := &http.Transport{ForceAttemptHTTP2: protocol == "h2", TLSClientConfig: config, DialTLSContext: func(context.Context, string, string) (net.Conn, error) {
 			c, err := net.Dial("tcp", d.addr("svc"))
 			if err != nil {
 				return nil, err

@@ -1,5 +1,7 @@
 package web_test
 
+//lint:file-ignore SA1019 http2.Server.ServeConn takes one connection, which is what a test wants
+
 import (
 	"bufio"
 	"context"

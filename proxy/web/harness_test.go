@@ -7,7 +7,6 @@ import (
 	"io"
 	"net"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
@@ -22,7 +21,7 @@ import (
 )
 
 // memory is a journal without a disk.
-type memory struct{ mu sync.Mutex }
+type memory struct{}
 
 func (m *memory) Append([]byte) error     { return nil }
 func (m *memory) AppendLazy([]byte) error { return nil }

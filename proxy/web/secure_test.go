@@ -3,6 +3,7 @@ package web_test
 import (
 	"bufio"
 	"bytes"
+	"context"
 	"crypto/sha256"
 	"crypto/tls"
 	"encoding/hex"
@@ -33,7 +34,7 @@ func secured(t testing.TB, spec *proxy.Spec) (*proxy.Spec, *tls.Config) {
 
 // https is a client that dials the door whatever the host is.
 func (d *door) https(config *tls.Config) *http.Client {
-	tr := &http.Transport{TLSClientConfig: config, Dial: func(string, string) (net.Conn, error) { return net.Dial("tcp", d.addr("svc")) }, ForceAttemptHTTP2: len(config.NextProtos) > 0, MaxIdleConnsPerHost: 100}
+	tr := &http.Transport{TLSClientConfig: config, DialContext: func(context.Context, string, string) (net.Conn, error) { return net.Dial("tcp", d.addr("svc")) }, ForceAttemptHTTP2: len(config.NextProtos) > 0, MaxIdleConnsPerHost: 100}
 	d.t.Cleanup(tr.CloseIdleConnections)
 	return &http.Client{Transport: tr, Timeout: 30 * time.Second, CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}
 }

@@ -160,7 +160,6 @@ func TestStateURLIsThereForHTTP2(t *testing.T) {
 
 func TestMaintenancePageSaysUntilWhenAndWhatTheOperatorSaysToThePublic(t *testing.T) {
 	spec := pools([]string{"blue", says(t, "blue")})
-	m := &spec.Services[0].Maintenance
 	d := openDoor(t, spec)
 	on := func() { // and at what time it ends
 		d.must(proxy.Change{Verb: proxy.VerbMaintenance, Target: "svc", On: true, For: time.Hour, Reason: "secret", Message: `Fish & "<b>" chips`})
@@ -182,7 +181,7 @@ func TestMaintenancePageSaysUntilWhenAndWhatTheOperatorSaysToThePublic(t *testin
 	}
 	next := *spec
 	next.Services = append([]proxy.ServiceSpec(nil), spec.Services...)
-	m = &next.Services[0].Maintenance
+	m := &next.Services[0].Maintenance
 	m.Page = "{{{message}} until {{until}}{{{ {{x}} {{message"
 	d.must(proxy.Change{Verb: proxy.VerbReload, Spec: &next})
 	if _, body := d.fetch("/", "h"); body != "{Fish &amp; &#34;&lt;b&gt;&#34; chips until "+words+"{{{ {{x}} {{message" {

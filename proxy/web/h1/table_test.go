@@ -46,8 +46,6 @@ func checkRow(t *testing.T, r row, parse func(prefixes []string) string) {
 
 func refusal(e Err) string { return fmt.Sprintf("%d %s", e.Status(), e.Reason()) }
 
-var other = NewRequest(Limits{})
-
 func parseRequest(r *Request) func([]string) string {
 	return func(prefixes []string) string {
 		var p Progress

@@ -23,6 +23,8 @@
 // Not promised: server push; priorities; CONNECT, and so WebSocket over HTTP/2 (RFC 8441).
 package h2
 
+//lint:file-ignore SA1019 what replaces http2.Transport, http.Transport.NewClientConn, is new in Go 1.26
+
 import (
 	"sync"
 

@@ -1,5 +1,7 @@
 package h2
 
+//lint:file-ignore SA1019 what replaces http2.Transport, http.Transport.NewClientConn, is new in Go 1.26
+
 import (
 	"bufio"
 	"context"
