@@ -250,8 +250,10 @@ func TestHealth_OddTargetsGetAClearStateAndCostLittle(t *testing.T) {
 			_, _ = io.WriteString(w, "{")
 		},
 		"larger than 1 MiB": func(w http.ResponseWriter, _ *http.Request) {
-			for range 64 {
-				_, _ = w.Write(make([]byte, 1<<20))
+			for range 512 {
+				if _, err := w.Write(make([]byte, 1<<20)); err != nil {
+					return
+				}
 			}
 		},
 	}
@@ -270,7 +272,7 @@ func TestHealth_OddTargetsGetAClearStateAndCostLittle(t *testing.T) {
 	}
 	a.says(`{"ready": true}`)
 	d.awaitState("a", "a", "ready")
-	if after := d.resident(); after > before+64 {
+	if after := d.resident(); after > before+192 { // with the race detector, and what its collector has not seen yet
 		t.Errorf("%.0f MiB became %.0f", before, after)
 	}
 }
