@@ -1,6 +1,6 @@
 // Package h2 is HTTP/2: in front, on the loops, and to servers that speak it, on goroutines.
 //
-//	a connection:  web (ALPN, or the preface without TLS) -> worker.Serve -> conn: frames in, frames out                conn.go, frame.go
+//	a connection:  web (ALPN, or the preface without TLS) -> worker.Serve -> conn: frames in, frames out                conn.go, receive.go, frame.go
 //	a stream:      its head written as HTTP/1.1 -> web's plane adopts it as a client      head.go, stream.go
 //	               -> what the plane says in HTTP/1.1 becomes HEADERS and DATA            answer.go
 //
