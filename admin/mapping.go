@@ -82,10 +82,11 @@ func (p *picture) service(svc *proxy.Service) api.Service {
 	name := svc.Spec.Name
 	op, busy := p.underWay[name]
 	out := api.Service{
-		Mode: string(svc.Spec.Mode), Listen: p.listen[name], PreviewListen: p.previews[name], Active: svc.Active.Name, Previous: svc.Previous, PreviousServers: svc.PreviousServers, Since: svc.Since,
+		Mode: string(svc.Spec.Mode), Listen: p.listen[name], PreviewListen: p.previews[name], Active: svc.Active.Name, PreviousPool: svc.Previous, Since: svc.Since,
 		State: stateOf(svc, op), Exclusive: svc.Spec.Exclusive, Held: svc.Held(), Connections: svc.Connections(),
 		Pools: make(map[string]api.Pool, len(svc.Pools)),
 	}
+	out.Previous, out.PreviousServers = svc.BackTo()
 	if busy {
 		out.Operation = op.ID
 	}

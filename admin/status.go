@@ -49,6 +49,20 @@ func (s *Server) status() *api.Status {
 	if f := p.snap.Frozen; f != nil {
 		st.Frozen = &api.Frozen{Since: f.Since, By: f.By, Reason: f.Reason}
 	}
+	for group := range p.snap.Groups {
+		to, refused := p.snap.GroupBack(group)
+		if to == nil && refused == nil {
+			continue
+		}
+		if st.GroupBacks == nil {
+			st.GroupBacks = map[string]api.Back{}
+		}
+		back := api.Back{To: to}
+		if refused != nil {
+			back.Refused, back.Hint = refused.Message, refused.Hint
+		}
+		st.GroupBacks[group] = back
+	}
 	if s.opt.Drift != nil {
 		st.Drift = append(st.Drift, s.opt.Drift()...)
 	}

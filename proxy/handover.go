@@ -119,7 +119,7 @@ func (s *Switch) gate(ctx context.Context, ch Change, p *Planned, hooks bool) er
 	for i := range p.moves {
 		m := &p.moves[i]
 		if ch.Verb == VerbBack && ch.rollback == nil {
-			if err := cur.backToBad(cur.Service(m.service)); err != nil {
+			if err := cur.backToBad(cur.Service(m.service), &ch); err != nil {
 				return err
 			}
 		}

@@ -19,7 +19,7 @@ type Memory struct {
 type ServiceMemory struct {
 	Active          string                              `json:"active"`
 	Previous        string                              `json:"previous,omitempty"`
-	PreviousServers []string                            `json:"previous_servers,omitempty"`
+	PreviousServers []string                            `json:"previous_servers,omitzero"`
 	Split           *Split                              `json:"split,omitempty"`
 	Since           time.Time                           `json:"since,omitzero"`
 	Watch           *Watch                              `json:"watch,omitempty"`

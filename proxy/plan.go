@@ -191,31 +191,32 @@ func (s *Service) poolNames() []string {
 	return out
 }
 
-// destination is the pool a swap or back of the service leads to.
-func (s *Service) destination(cur *Snapshot, ch *Change) (*Pool, *Refusal) {
+// destination is the pool a swap or back of the service leads to, with the servers of it that become the serving set; nil:
+// it is of whole pools.
+func (s *Service) destination(cur *Snapshot, ch *Change) (*Pool, []string, *Refusal) {
 	name := s.Spec.Name
-	to := ch.To
+	to, set := ch.To, ch.Servers
 	switch {
 	case ch.Verb == VerbBack:
-		if to = s.Previous; to == "" {
-			return nil, refuse(CodeFailed, "%s was not swapped yet, so there is no way back", name).
+		if to, set = s.undo(ch, cur.together(ch)); to == "" {
+			return nil, nil, refuse(CodeFailed, "%s was not swapped yet, so there is no way back", name).
 				hint("`turnout swap %s POOL` swaps; pools: %s", name, strings.Join(s.poolNames(), ", ")).holds(cur.still(s))
 		}
-	case to == "" && len(ch.Servers) > 0:
-		return s.Active, nil
+	case to == "" && len(set) > 0:
+		return s.Active, set, nil
 	case to == "" && len(s.Pools) == 2:
 		if s.Pools[0] == s.Active {
-			return s.Pools[1], nil
+			return s.Pools[1], nil, nil
 		}
-		return s.Pools[0], nil
+		return s.Pools[0], nil, nil
 	case to == "":
-		return nil, refuse(CodeUsage, "%s has %s: say which one to swap to", name, plural(len(s.Pools), "pool")).
+		return nil, nil, refuse(CodeUsage, "%s has %s: say which one to swap to", name, plural(len(s.Pools), "pool")).
 			hint("pools: %s", strings.Join(s.poolNames(), ", ")).holds(cur.still(s))
 	}
 	if p := s.Pool(to); p != nil {
-		return p, nil
+		return p, set, nil
 	}
-	return nil, refuse(CodeNotFound, "%s has no pool %q", name, to).hint("%s", Among(to, s.poolNames())).holds(cur.still(s))
+	return nil, nil, refuse(CodeNotFound, "%s has no pool %q", name, to).hint("%s", Among(to, s.poolNames())).holds(cur.still(s))
 }
 
 func (p *Planned) swap(cur *Snapshot, ch *Change, now time.Time) ([]*Service, *Refusal) {
@@ -232,18 +233,24 @@ func (p *Planned) swap(cur *Snapshot, ch *Change, now time.Time) ([]*Service, *R
 		exclusive = exclusive || svc.Spec.Exclusive
 	}
 	// Back takes the latest back that changed where new work goes. Of a group, all go the same way.
-	unsplit := ch.Verb == VerbBack && slices.ContainsFunc(services, func(svc *Service) bool { return svc.Split != nil })
+	unsplit := ch.Verb == VerbBack && slices.ContainsFunc(services, func(svc *Service) bool { return svc.Split != nil && !ch.endsWatchOf(svc) })
+	dests, sets := make([]*Pool, len(services)), make([][]string, len(services))
+	for i, svc := range services {
+		if dests[i] = svc.Active; unsplit {
+			continue
+		}
+		if dests[i], sets[i], err = svc.destination(cur, ch); err != nil {
+			return nil, err
+		}
+	}
+	if err := cur.asOne(ch, services, dests); err != nil && !unsplit {
+		return nil, err
+	}
 	var changed []*Service
 	var from, to []string
-	for _, svc := range services {
-		dest := svc.Active
-		if !unsplit {
-			if dest, err = svc.destination(cur, ch); err != nil {
-				return nil, err
-			}
-		}
-		name := svc.Spec.Name
-		if set := ch.set(svc, dest); len(set) > 0 && !unsplit {
+	for i, svc := range services {
+		name, dest := svc.Spec.Name, dests[i]
+		if set := sets[i]; len(set) > 0 {
 			ch := *ch
 			ch.Servers = set
 			next, err := p.serveOnly(cur, svc, dest, &ch, now)
@@ -418,9 +425,13 @@ func (p *Planned) members(cur *Snapshot, ch *Change, now time.Time) ([]*Service,
 	if svc.Active == pool {
 		next.Active = made
 	}
-	if svc.Refuge() == pool {
+	if svc.Refuge() == pool || svc.Active == pool && svc.Split != nil && !svc.Split.Until.IsZero() { // where a split's deadline leads counts too
+		is := svc.RefugeIs()
+		if svc.Active == pool {
+			is = "active pool"
+		}
 		if (len(made.willing) == 0 && len(pool.willing) > 0 || made.able() == 0 && pool.able() > 0) && !ch.Force {
-			return nil, refuse(CodeGate, "%s not done: it would leave %s, the %s of %s, without a server for new clients", ch.Verb, pool.Name, svc.RefugeIs(), svc.Spec.Name).
+			return nil, refuse(CodeGate, "%s not done: it would leave %s, the %s of %s, without a server for new clients", ch.Verb, pool.Name, is, svc.Spec.Name).
 				hint("`turnout swap %s POOL` first; or `turnout maintenance on %s`; `--force` does it all the same", svc.Spec.Name, svc.Spec.Name).holds(cur.still(svc))
 		}
 	}

@@ -39,6 +39,9 @@ var update = flag.Bool("update", false, "write what is printed into proxy/testda
 //	continue stop_old [why it failed]   answers the hook that the latest operation waits for
 //	abort [why]               takes the latest operation back
 //	advance 30s               time passes
+//	breach web why            what watches web finds a breach
+//	watched web               what watches web has found nothing, and ends
+//	status site               where the back of a group leads, as `turnout status` has it
 //	journal fail|ok           the disk is full / has room
 //	kill swap web green       the door dies when the record is written and before it is answered
 //	restart                   the door dies and starts again from the journal
@@ -227,6 +230,25 @@ func (s *stage) command(words, body []string) {
 		}
 	case "abort":
 		s.latest().Abort(strings.Join(words[1:], " "))
+	case "breach":
+		op, err := s.sw.RollBack(context.Background(), arg(1), strings.Join(words[2:], " "))
+		synctest.Wait()
+		s.out.WriteString(s.answer(op, err))
+	case "watched":
+		svc := s.sw.Current().Service(arg(1))
+		if err := s.sw.EndWatch(arg(1), svc.Watch.Since, "nothing found"); err != nil {
+			s.refused(err)
+		}
+	case "status":
+		to, refused := s.sw.Current().GroupBack(arg(1))
+		switch {
+		case refused != nil:
+			s.refused(refused)
+		case to == nil:
+			s.printf("no way back")
+		default:
+			s.printf("back of %s leads to %v", arg(1), to)
+		}
 	case "history":
 		s.history()
 	case "join":
@@ -311,6 +333,8 @@ func (s *stage) parse(words, body []string) (ch proxy.Change, plan bool) {
 			ch.Drain = duration()
 		case "--hold":
 			ch.Hold = duration()
+		case "--watch":
+			ch.Watch = duration()
 		case "--for":
 			ch.For = duration()
 		case "--then":
@@ -516,6 +540,8 @@ func (s *stage) world() {
 			s.printf("under way: %s %s %s", v.Verb, v.Target, state)
 		}
 	}
+	s.plane.mu.Lock()
+	defer s.plane.mu.Unlock()
 	var lost []string
 	for name, c := range s.clients {
 		if c.state == gone && c.why != "left" {
@@ -577,11 +603,10 @@ func (s *stage) service(svc *proxy.Service, counts bool) string {
 		parts = append(parts, text)
 	}
 	if svc.Previous != "" {
-		was := "was " + svc.Previous
-		if svc.PreviousServers != nil {
-			was += "/" + strings.Join(svc.PreviousServers, ",")
-		}
-		parts = append(parts, was)
+		parts = append(parts, "was "+svc.Previous)
+	}
+	if svc.PreviousServers != nil {
+		parts = append(parts, "was "+svc.Active.Name+"/"+strings.Join(svc.PreviousServers, ","))
 	}
 	if sp := svc.Split; sp != nil {
 		text := "split"
@@ -592,6 +617,11 @@ func (s *stage) service(svc *proxy.Service, counts bool) string {
 			text += " until " + s.since(sp.Until)
 		}
 		parts = append(parts, text)
+	}
+	if w := svc.Watch; w != nil {
+		parts = append(parts, "watched until "+s.since(w.Until))
+	} else if w := svc.Watched; w != nil && w.Left != "" {
+		parts = append(parts, "rolled back from "+w.Left)
 	}
 	if h := svc.Hold; h != nil {
 		parts = append(parts, "held until "+s.since(h.Until))

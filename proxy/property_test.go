@@ -328,7 +328,7 @@ func (w *world) do(a action) {
 		w.journal.mu.Lock()
 		w.journal.compactAt = pick(a.A, 0, 10)
 		w.journal.mu.Unlock()
-	case a.Kind < 38: // somebody answers hooks, or aborts
+	case a.Kind < 37: // somebody answers hooks, or aborts
 		p.mu.Lock()
 		ops := append([]*proxy.Operation(nil), w.ops...)
 		p.mu.Unlock()
@@ -339,6 +339,13 @@ func (w *world) do(a action) {
 			} else if a.A%3 == 0 && v.Ended.IsZero() {
 				op.Abort("test")
 			}
+		}
+	case a.Kind == 37: // a watch finds a breach, or nothing
+		service := pick(a.A, "a", "b", "x", "y")
+		if svc := w.sw.Current().Service(service); svc != nil && svc.Watch != nil && a.B%2 == 0 {
+			_ = w.sw.EndWatch(service, svc.Watch.Since, "nothing")
+		} else if svc != nil && svc.Watch != nil {
+			w.apply("roll back "+service, a.D%4 == 0, func() (*proxy.Operation, error) { return w.sw.RollBack(context.Background(), service, "breach") })
 		}
 	case a.Kind == 38:
 		w.journal.mu.Lock()
@@ -365,6 +372,7 @@ func (w *world) choose(a action) proxy.Change {
 		}
 		ch.Exclusive, ch.StopOld, ch.StartNew = a.D%5 == 0, a.D%7 == 0, a.D%11 == 0
 		ch.Hold = pick(a.D, 0, 0, 0, 15*time.Second)
+		ch.Watch = pick(a.B, 0, time.Hour)
 		ch.Then = pick(a.D/4, "", "", proxy.ThenKeep, proxy.ThenClose)
 		return ch
 	case a.Kind < 50:
@@ -372,7 +380,11 @@ func (w *world) choose(a action) proxy.Change {
 	case a.Kind < 52 && a.D%4 == 2:
 		return proxy.Change{Verb: proxy.VerbKeep, Target: service, Servers: pick(a.C, []string{"a1"}, []string{"b3", "b1"}, []string{"x1"}, []string{"y1"}), Force: a.B%2 == 0}
 	case a.Kind < 52 && a.D%4 == 3:
-		return proxy.Change{Verb: proxy.VerbSwap, Target: pick(a.A, "x", "y"), To: pick(a.B, "", "blue", "green"), Servers: pick(a.C, []string{"a1"}, []string{"x1", "x2"}, []string{"x4"}, []string{"y1"}), Exclusive: a.A%5 == 0}
+		ch := proxy.Change{Verb: proxy.VerbSwap, Target: pick(a.A, "x", "y", "a", "b"), Servers: pick(a.C, []string{"a1"}, []string{"x1", "x2"}, []string{"x4"}, []string{"y1"}, []string{"b3"}, []string{"a2"}), Exclusive: a.A%5 == 0}
+		if ch.Target == "x" || ch.Target == "y" { // the others are on the same pool, always
+			ch.To = pick(a.B, "", "blue", "green")
+		}
+		return ch
 	case a.Kind < 52:
 		return proxy.Change{Verb: proxy.VerbReady, Target: service, Pool: pick(a.B, "blue", "green", "red")}
 	case a.Kind == 52 && a.D%2 == 0:
@@ -403,11 +415,16 @@ func (w *world) choose(a action) proxy.Change {
 // change applies a change; apart: without waiting, so that others come in between.
 func (w *world) change(ch proxy.Change, apart bool) {
 	ch.Who = proxy.Who{Name: "test"}
-	fmt.Fprintf(&w.log, "%s %s/%s/%s -> %q\n", ch.Verb, ch.Target, ch.Pool, ch.Server, ch.To)
+	w.apply(fmt.Sprintf("%s %s/%s/%s -> %q", ch.Verb, ch.Target, ch.Pool, ch.Server, ch.To), apart, func() (*proxy.Operation, error) { return w.sw.Apply(context.Background(), ch) })
+}
+
+// apply has a change made, and looks at what it was answered.
+func (w *world) apply(what string, apart bool, change func() (*proxy.Operation, error)) {
+	fmt.Fprintln(&w.log, what)
 	done := make(chan struct{})
 	w.applies.Go(func() {
 		defer close(done)
-		op, err := w.sw.Apply(context.Background(), ch)
+		op, err := change()
 		p := w.plane
 		p.mu.Lock()
 		defer p.mu.Unlock()

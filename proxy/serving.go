@@ -159,7 +159,7 @@ func (p *Planned) keep(cur *Snapshot, ch *Change, now time.Time) ([]*Service, *R
 		p.say("%s: %s alone already", name, strings.Join(made.readyNames(), ","))
 		return nil, nil
 	}
-	next.Previous, next.PreviousServers = pool.Name, pool.readyNames()
+	next.PreviousServers = pool.readyNames()
 	next.watch(svc, &Change{Verb: VerbKeep, Who: ch.Who, Watch: -1}, now)
 	p.moves = append(p.moves, m)
 	p.record.From, p.record.To = strings.Join(pool.readyNames(), ","), strings.Join(made.readyNames(), ",")
@@ -212,10 +212,13 @@ func (p *Planned) serveOnly(cur *Snapshot, svc *Service, dest *Pool, ch *Change,
 		p.say("%s: %s serve already", name, strings.Join(made.readyNames(), ","))
 		return nil, nil
 	}
-	next.Previous, next.PreviousServers, next.Since = svc.Active.Name, nil, now
+	if same {
+		next.PreviousServers = dest.readyNames()
+	} else {
+		next.Previous, next.PreviousServers, next.Since = svc.Active.Name, nil, now
+	}
 	m := move{service: name, from: svc.Active.Name, to: dest.Name, sealed: svc.sealedBy(&next), swapped: true, dest: made}.ends(svc.Spec.Drain, ch)
 	if m.names = [2]string{m.from, dest.Name + "/" + strings.Join(made.readyNames(), ",")}; same {
-		next.PreviousServers, next.Since = dest.readyNames(), svc.Since
 		m.names[0] = dest.Name + "/" + orNone(strings.Join(dest.readyNames(), ","))
 	}
 	p.moves = append(p.moves, m)
@@ -228,17 +231,6 @@ func orNone(s string) string {
 		return "none"
 	}
 	return s
-}
-
-// set is what a swap or back makes the serving set of a service; nil when it is of whole pools.
-func (ch *Change) set(svc *Service, dest *Pool) []string {
-	if ch.Verb == VerbBack && dest.Name == svc.Previous {
-		return svc.PreviousServers
-	}
-	if ch.Verb == VerbSwap {
-		return ch.Servers
-	}
-	return nil
 }
 
 // sides names what a move leads from and to.

@@ -92,8 +92,8 @@ type Service struct {
 	Watch   *Watch   // a breach swaps back; nil: none
 	Watched *Watched // how the latest watch ended; nil: there was none
 
-	// PreviousServers are those of Previous that took new work before the last change of the serving set inside
-	// a pool; nil: the last swap was of pools.
+	// PreviousServers are those of Active that took new work before the last change of the serving set inside it;
+	// nil: the last change was of pools.
 	PreviousServers []string
 
 	// Serving has all servers that claims may choose: those of Active, or with a Split those of each pool that has a
@@ -521,7 +521,10 @@ func (s *Service) recall(mem *ServiceMemory) {
 		s.ReadOnly = mem.ReadOnly
 	}
 	if s.Pool(mem.Previous) != nil { // the file may no longer have it: then there is no way back
-		s.Previous, s.PreviousServers = mem.Previous, mem.PreviousServers
+		s.Previous = mem.Previous
+	}
+	if s.Active.Name == mem.Active {
+		s.PreviousServers = mem.PreviousServers
 	}
 	s.Watch, s.Watched = mem.Watch, mem.Watched
 	if mem.Split != nil && !s.Spec.Exclusive {

@@ -329,7 +329,7 @@ func (p *Planned) newShares(cur *Snapshot, ch *Change, svc, next *Service) *Refu
 		}
 		switch {
 		case had == 0 && gets > 0:
-			if len(pool.willing) == 0 && !ch.Force {
+			if len(pool.willing) == 0 && !ch.Force && !ch.expiry { // P8: a deadline comes, and members sees to it that somebody is there
 				return refuse(CodeGate, "%s not split: none of the %s of %s takes new work: all are drained or have weight 0", name, plural(len(pool.Members), "server"), pool.Name).
 					hint("`turnout ready %s/%s` makes them ready; `--force` skips this", name, pool.Name).holds(cur.still(svc))
 			}

@@ -83,47 +83,60 @@ func (ch *Change) watching(svc *Service, now time.Time) *Watch {
 // watch puts in force what a change of what serves says of watching.
 func (s *Service) watch(was *Service, ch *Change, now time.Time) {
 	s.Watch = ch.watching(was, now)
+	if was.watchesPool() && ch.rollback == nil && ch.Watch <= 0 && ch.Verb != VerbSplit && s.Since.Equal(was.Since) {
+		s.Watch = was.Watch // the pool it is of goes on: what was changed is inside it
+	}
 	switch {
 	case ch.rollback != nil:
 		ended := *ch.rollback
-		if ended.Outcome == WatchRolledBack && ch.Verb == VerbBack && was.Split == nil {
-			ended.Left = strings.Join(append([]string{was.Active.Name}, commas(s.PreviousServers)...), "/")
+		if ended.Outcome == WatchRolledBack && ch.Verb == VerbBack && (was.Split == nil || ch.endsWatchOf(was)) {
+			ended.Left = side(was.Active.Name, s.PreviousServers)
 		}
 		s.Watched = &ended
+	case s.Watch != nil && s.Watch == was.Watch:
 	case was.Watch != nil && ch.staged == nil:
 		s.Watched = &Watched{Since: was.Watch.Since, Ended: now, Outcome: WatchSuperseded, Reason: string(ch.Verb) + " by " + ch.Who.Name}
-	case was.Watched != nil && was.Watched.Left != "": // back leads elsewhere now
+	case was.Watched != nil && was.Watched.Left != "" && was.Watched.Left != s.Previous && was.Watched.Left != side(s.BackTo()): // back leads elsewhere now
 		ended := *was.Watched
 		ended.Left = ""
 		s.Watched = &ended
 	}
 }
 
-func commas(names []string) []string {
-	if len(names) == 0 {
-		return nil
-	}
-	return []string{strings.Join(names, ",")}
+// watchesPool tells whether the watch is of the swap that made the active pool so.
+func (s *Service) watchesPool() bool {
+	return s.Watch != nil && s.Watch.Pool == "" && s.Watch.Since.Equal(s.Since)
 }
 
 // backToBad refuses to go back to where a watch has just rolled back from.
-func (s *Snapshot) backToBad(svc *Service) *Refusal {
+func (s *Snapshot) backToBad(svc *Service, ch *Change) *Refusal {
 	w := svc.Watched
-	if w == nil || w.Left == "" || svc.Split != nil {
+	together := s.together(ch)
+	pool, servers := svc.undo(ch, together)
+	if w == nil || w.Left == "" || w.Left != side(pool, servers) || svc.Split != nil {
 		return nil
 	}
+	target := svc.Spec.Name
+	if together {
+		target = ch.Target
+	}
+	if len(servers) > 0 {
+		pool += " --to " + strings.Join(servers, ",")
+	}
 	return refuse(CodeGate, "%s not swapped to %s: a watch rolled back from there at %s: %s", svc.Spec.Name, w.Left, w.Ended.Format(time.DateTime), w.Reason).
-		hint("`turnout swap %s %s --watch 5m` tries it once more; `--force` skips gates", svc.Spec.Name, svc.Previous).holds(s.still(svc))
+		hint("`turnout swap %s %s --watch 5m` tries it once more; `--force` skips gates", target, pool).holds(s.still(svc))
 }
 
 // only leaves of the services of a change those it is about: a rollback takes back what its swap had moved, not what else
-// is in the group.
+// is in the group. What was changed inside a pool meanwhile, or whose watch has ended, goes back with the others (P2).
 func (ch *Change) only(services []*Service) []*Service {
 	since := ch.since()
 	if since.IsZero() {
 		return services
 	}
-	return slices.DeleteFunc(slices.Clone(services), func(svc *Service) bool { return svc.Watch == nil || !svc.Watch.Since.Equal(since) })
+	return slices.DeleteFunc(slices.Clone(services), func(svc *Service) bool {
+		return !ch.endsWatchOf(svc) && (svc.Watch == nil || !svc.Watch.Since.Equal(since))
+	})
 }
 
 // since is when the watch began that the change ends; zero: it ends none.

@@ -55,7 +55,15 @@ type Status struct {
 	Drift           []string            `json:"drift,omitempty"` // where the journal overrides the file, in words
 	Services        map[string]Service  `json:"services"`
 	Groups          map[string][]string `json:"groups,omitempty"`
+	GroupBacks      map[string]Back     `json:"group_backs,omitempty"` // group → where its back leads; only of those that have a way back
 	LastReloadError string              `json:"last_reload_error,omitempty"`
+}
+
+// Back is where `turnout back` of a group leads.
+type Back struct {
+	To      map[string]string `json:"to,omitempty"`      // service → pool
+	Refused string            `json:"refused,omitempty"` // why it is refused; "": it is not, as far as the servers are there
+	Hint    string            `json:"hint,omitempty"`
 }
 
 // Frozen says since when, by whom and why nothing may change.
@@ -75,11 +83,12 @@ type Service struct {
 	Previous      string   `json:"previous,omitempty"` // where `turnout back` leads
 	// PreviousServers are those of Previous that back makes the serving set, when the last change was inside a pool.
 	PreviousServers []string        `json:"previous_servers,omitempty"`
-	Split           *Split          `json:"split,omitempty"`   // nil: all new work goes to the active pool
-	Watch           *Watch          `json:"watch,omitempty"`   // a breach swaps back
-	Watched         *Watched        `json:"watched,omitempty"` // how the latest watch ended
-	Since           time.Time       `json:"since,omitzero"`    // of the active pool
-	State           string          `json:"state"`             // serving | held | maintenance | handover | removed (by a reload, while connections are left)
+	PreviousPool    string          `json:"previous_pool,omitempty"` // the pool that was active before: where the back of its group leads
+	Split           *Split          `json:"split,omitempty"`         // nil: all new work goes to the active pool
+	Watch           *Watch          `json:"watch,omitempty"`         // a breach swaps back
+	Watched         *Watched        `json:"watched,omitempty"`       // how the latest watch ended
+	Since           time.Time       `json:"since,omitzero"`          // of the active pool
+	State           string          `json:"state"`                   // serving | held | maintenance | handover | removed (by a reload, while connections are left)
 	Exclusive       bool            `json:"exclusive,omitempty"`
 	Held            int             `json:"held"` // clients waiting at the door
 	HeldUntil       *time.Time      `json:"held_until,omitempty"`

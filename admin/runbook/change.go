@@ -129,7 +129,9 @@ func (r *run) sides(ctx context.Context, s *Step) []string {
 		svc := st.Services[name]
 		dest := s.Pool
 		if s.Verb == "back" {
-			dest = svc.Previous
+			if dest = svc.Previous; len(services) > 1 {
+				dest = svc.PreviousPool
+			}
 		}
 		for pool := range svc.Pools {
 			if dest == "" && len(svc.Pools) == 2 && pool != svc.Active {

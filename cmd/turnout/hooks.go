@@ -104,16 +104,18 @@ func (ch *change) hookEnv(ctx context.Context) ([]string, error) {
 		s := st.Services[name]
 		dest := s.Active // where it goes back to when it is a split that is taken back
 		if !unsplit {
-			dest = ch.destination(s)
+			dest = ch.destination(s, len(list) > 1)
 		}
 		from, to = append(from, s.Active), append(to, dest)
 	}
 	return []string{"TURNOUT_SERVICE=" + ch.target, "TURNOUT_FROM=" + words(from), "TURNOUT_TO=" + words(to)}, nil
 }
 
-// destination is where the swap leads for a service.
-func (ch *change) destination(s api.Service) string {
+// destination is where the swap leads for a service; together: with others of its group.
+func (ch *change) destination(s api.Service, together bool) string {
 	switch {
+	case ch.verb == "back" && together:
+		return s.PreviousPool
 	case ch.verb == "back":
 		return s.Previous
 	case ch.to != "":

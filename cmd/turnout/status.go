@@ -174,6 +174,7 @@ func (c *cli) servicesTable(st *api.Status) {
 	c.table([]string{"SERVICE", "ACTIVE", "STATE", "STANDBY", "CONNS", "HELD", "REV", "SINCE"}, rows)
 	for _, g := range sortedKeys(st.Groups) {
 		c.printf("group %s: %s", g, strings.Join(st.Groups[g], ", "))
+		c.groupBackLine(g, st)
 	}
 }
 
@@ -322,6 +323,11 @@ func (c *cli) serviceDetails(name string, st *api.Status) {
 	if line := backLine(name, s); line != "" {
 		c.printf("%s", line)
 	}
+	for _, g := range sortedKeys(st.Groups) {
+		if slices.Contains(st.Groups[g], name) {
+			c.groupBackLine(g, st)
+		}
+	}
 	if s.Operation != "" {
 		c.printf("operation %s is under way", s.Operation)
 	}
@@ -355,7 +361,7 @@ func backLine(name string, s api.Service) string {
 	}
 	to := strings.Join(append([]string{s.Previous}, commas(s.PreviousServers)...), "/")
 	line := fmt.Sprintf("`turnout back %s` leads to %s", name, to)
-	if w := s.Watched; w != nil && w.Left != "" {
+	if w := s.Watched; w != nil && w.Left == to {
 		return fmt.Sprintf("%s was rolled back from: `turnout swap %s %s --watch 5m` tries it once more; `turnout back` is refused without --force", to, name, s.Previous)
 	}
 	ready, watched := readyOf(s.Pools[s.Previous])
@@ -375,6 +381,33 @@ func backLine(name string, s api.Service) string {
 		return fmt.Sprintf("`turnout back %s --stop-old CMD` leads to %s, which waits until %s is stopped", name, to, s.Active)
 	}
 	return line + ", which is not ready: it is refused until that is"
+}
+
+// groupBackLine says where the back of a group leads, or why it is refused and what to do instead; nothing when there is
+// no way back.
+func (c *cli) groupBackLine(group string, st *api.Status) {
+	back, ok := st.GroupBacks[group]
+	if !ok {
+		return
+	}
+	if back.Refused != "" {
+		c.printf("`turnout back %s` is refused: %s", group, back.Refused)
+		c.printf("instead: %s", back.Hint)
+		return
+	}
+	leads := map[string][]string{} // pool → services
+	for _, name := range sortedKeys(back.To) {
+		leads[back.To[name]] = append(leads[back.To[name]], name)
+	}
+	if len(leads) == 1 {
+		c.printf("`turnout back %s` leads to %s", group, sortedKeys(leads)[0])
+		return
+	}
+	var parts []string
+	for _, pool := range sortedKeys(leads) {
+		parts = append(parts, strings.Join(leads[pool], " and ")+" to "+pool)
+	}
+	c.printf("`turnout back %s` leads %s", group, strings.Join(parts, ", "))
 }
 
 // failoverLines say what the door does by itself, and what it did.
