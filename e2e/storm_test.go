@@ -159,6 +159,12 @@ func storm(t *testing.T, d *door, address string, sides [2]*side, n, rate int, b
 		sv := d.service("svc")
 		return sv.Connections == 200 && sv.Pools["a"].Connections == seen[0].open && sv.Pools["b"].Connections == seen[1].open
 	})
+	took := make([]int64, len(swaps))
+	for i, s := range swaps {
+		took[i] = s.answered - s.sent
+	}
+	slices.Sort(took)
+	t.Logf("swaps answered within p50 %s, p99 %s", time.Duration(took[len(took)/2]), time.Duration(took[len(took)*99/100]))
 	t.Logf("%d swaps, %d new connections (%.0f/s) and %d messages on 200 old ones: 0 failed, 0 late (%d judged strictly), overlap %s, %d re-steered; silent: a %d of %d, b %d of %d",
 		len(swaps), len(attempts), float64(len(attempts))/l.lasted.Seconds(), stay.sent.Load(), v.strict, overlap, resteered,
 		seen[0].silent, proofs["a"].silent, seen[1].silent, proofs["b"].silent)

@@ -71,6 +71,7 @@ type Front struct {
 	sw      *proxy.Switch
 	log     *zap.Logger
 	doors   []*entrance
+	loops   []*loop.Loop // of doors, in their order
 	planes  map[proxy.Mode]Plane
 	running sync.WaitGroup
 	cancel  context.CancelFunc
@@ -101,11 +102,10 @@ func New(opt Options) (*Front, error) {
 		l.KeepBelow(opt.Ceiling)
 		f.doors = append(f.doors, newEntrance(f, l))
 	}
-	loops := make([]*loop.Loop, len(f.doors))
-	for i, e := range f.doors {
-		loops[i] = e.loop
+	for _, e := range f.doors {
+		f.loops = append(f.loops, e.loop)
 	}
-	f.lanes = secure.NewLanes(loops, secure.Options{})
+	f.lanes = secure.NewLanes(f.loops, secure.Options{})
 	go f.Places.refresh(ctx) // ends with Stop
 	return f, nil
 }
@@ -271,14 +271,7 @@ func (pr *prepared) Commit() {
 
 // each runs do on every loop and waits for all.
 func (f *Front) each(do func(e *entrance)) {
-	var wg sync.WaitGroup
-	for _, e := range f.doors {
-		wg.Add(1)
-		if !e.loop.Post(func() { defer wg.Done(); do(e) }) {
-			wg.Done() // stopped
-		}
-	}
-	wg.Wait()
+	loop.All(f.loops, func(i int) { do(f.doors[i]) })
 }
 
 // Quiet implements proxy.Plane.

@@ -172,6 +172,28 @@ func TestLoop_DoWaitsAndPostKeepsOrder(t *testing.T) {
 	})
 }
 
+func TestAll_WaitsForEachLoopHoweverLongAndLeavesOutTheStopped(t *testing.T) {
+	loops := []*Loop{start(t), start(t), start(t)}
+	loops[1].Stop()
+	loops[1].Do(func() {}) // its end
+	ran := [3]int{}        // each its loop's; the race detector watches
+	for range 200 {
+		All(loops, func(i int) { ran[i]++ })
+	}
+	began := Clock()
+	All(loops, func(i int) {
+		if i == 2 {
+			for Clock()-began < 3*patience { // a long batch
+			}
+		}
+		ran[i]++
+	})
+	if ran != [3]int{201, 0, 201} {
+		t.Errorf("ran %v times, want 201 on the first and the last", ran)
+	}
+	All(nil, func(int) { t.Error("there is no loop") })
+}
+
 func TestLoop_DoIsAnsweredWithinALongBatch(t *testing.T) {
 	// Every handler call blocks until the test lets it go on, so the test knows how many pass.
 	step := make(chan struct{})
