@@ -77,11 +77,19 @@ func (s *Server) postRelease(c *call, req *api.ChangeRequest) (any, error) {
 }
 
 func (s *Server) postMaintenance(c *call, req *api.MaintenanceRequest) (any, error) {
-	if req.On == nil {
+	switch {
+	case req.Cancel && (req.On != nil || req.At != nil || req.For != 0 || req.Soft || req.Message != "" || req.Drain != 0 || req.Then != ""):
+		return nil, usage("cancel: it takes an announcement back, and goes with nothing else of a maintenance")
+	case req.Cancel:
+		return s.change(c, &req.ChangeRequest, proxy.Change{Verb: proxy.VerbMaintenance, Target: c.path("target"), Cancel: true})
+	case req.On == nil:
 		return nil, usage("on is missing: true or false")
-	}
-	if req.For < 0 {
+	case req.For < 0:
 		return nil, negative("for", req.For)
+	case req.At != nil && !*req.On:
+		return nil, usage("at: only a maintenance that is switched on is announced; its end is for")
+	case req.At != nil && req.At.IsZero():
+		return nil, usage("at: %s: want a time to come", req.At.Format(time.RFC3339))
 	}
 	if err := checkDrain(req.Drain, req.Then); err != nil {
 		return nil, err
@@ -89,10 +97,14 @@ func (s *Server) postMaintenance(c *call, req *api.MaintenanceRequest) (any, err
 	if err := checkText("message", req.Message, proxy.MaxMessage); err != nil {
 		return nil, err
 	}
-	return s.change(c, &req.ChangeRequest, proxy.Change{
+	ch := proxy.Change{
 		Verb: proxy.VerbMaintenance, Target: c.path("target"), On: *req.On, For: time.Duration(req.For), Soft: req.Soft, Message: req.Message,
 		Drain: time.Duration(req.Drain), Then: proxy.Then(req.Then),
-	})
+	}
+	if req.At != nil {
+		ch.At = *req.At
+	}
+	return s.change(c, &req.ChangeRequest, ch)
 }
 
 func (s *Server) postReadOnly(c *call, req *api.ReadOnlyRequest) (any, error) {

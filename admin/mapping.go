@@ -101,6 +101,9 @@ func (p *picture) service(svc *proxy.Service) api.Service {
 	if m := svc.Maintenance; m != nil {
 		out.Maintenance = &api.Maintenance{Since: m.Since, Until: instant(m.Until), Soft: m.Soft, By: m.By, Reason: m.Reason, Message: m.Message}
 	}
+	if a := svc.Announced; a != nil {
+		out.Next = &api.Announcement{Since: a.Since, From: a.From, Until: instant(a.Until), Soft: a.Soft, By: a.By, Reason: a.Reason, Message: a.Message}
+	}
 	if ro := svc.ReadOnly; ro != nil {
 		out.ReadOnly = &api.ReadOnly{Since: ro.Since, Until: instant(ro.Until), By: ro.By, Reason: ro.Reason, Message: ro.Message}
 	}

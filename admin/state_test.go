@@ -63,3 +63,40 @@ func TestMessage_IsOneLineAndBounded(t *testing.T) {
 		}
 	}
 }
+
+func TestMaintenance_AnAnnouncementIsTakenAndShownAndMisuseIsRefused(t *testing.T) {
+	d := open(t)
+	at := time.Now().Add(time.Hour).UTC().Truncate(time.Second)
+	d.done(d.Maintenance(t.Context(), "db", api.MaintenanceRequest{On: new(true), At: &at, For: api.Duration(time.Hour), Soft: true, Message: "new disks", ChangeRequest: api.ChangeRequest{Reason: "10.0.0.9 fails"}}))
+	st, err := d.Status(t.Context(), "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if n := st.Services["db"].Next; n == nil || !n.From.Equal(at) || n.Until == nil || !n.Until.Equal(at.Add(time.Hour)) || !n.Soft || n.Message != "new disks" || n.Reason != "10.0.0.9 fails" || n.By == "" {
+		t.Errorf("%+v", n)
+	}
+	revision := st.Revision
+	for _, bad := range []struct {
+		req  api.MaintenanceRequest
+		want string
+	}{
+		{api.MaintenanceRequest{On: new(false), At: &at}, "at: "},
+		{api.MaintenanceRequest{At: &at}, "on is missing"},
+		{api.MaintenanceRequest{Cancel: true, On: new(true)}, "cancel: "},
+		{api.MaintenanceRequest{Cancel: true, At: &at}, "cancel: "},
+		{api.MaintenanceRequest{Cancel: true, Message: "x"}, "cancel: "},
+		{api.MaintenanceRequest{On: new(true), At: new(time.Time)}, "at: "},
+		{api.MaintenanceRequest{On: new(true), At: new(at.AddDate(2, 0, 0))}, "db: "},
+	} {
+		if _, err := d.Maintenance(t.Context(), "db", bad.req); err == nil || !strings.HasPrefix(err.Error(), bad.want) {
+			t.Errorf("%+v: %v", bad.req, err)
+		}
+	}
+	if st, err = d.Status(t.Context(), ""); err != nil || st.Revision != revision || st.Services["db"].Next == nil {
+		t.Errorf("a mistake changed something: %+v, %v", st, err)
+	}
+	d.done(d.Maintenance(t.Context(), "db", api.MaintenanceRequest{Cancel: true}))
+	if st, err = d.Status(t.Context(), ""); err != nil || st.Services["db"].Next != nil {
+		t.Errorf("%+v, %v", st, err)
+	}
+}

@@ -74,6 +74,8 @@ type Change struct {
 	Spare      time.Duration                 // hold: how much of For its maker means not to need
 	On         bool                          // maintenance, read-only
 	Soft       bool                          // maintenance
+	At         time.Time                     // maintenance: announced to begin then; zero: it begins now
+	Cancel     bool                          // maintenance: the one that is announced does not begin
 	Message    string                        // maintenance, read-only: what the public is told
 	Weight     int                           // weight
 	SlowStart  time.Duration                 // ready: how long until a server that was drained has its whole share; 0: the service's; negative: at once
@@ -82,6 +84,7 @@ type Change struct {
 
 	expiry   bool      // a deadline of the door's own: not refused by freeze, and made even when it cannot be journalled
 	deadline time.Time // expiry: what ends later than this was set meanwhile and stays
+	members  []string  // expiry: the services whose deadline it is, whatever Target says; nil: those of Target
 	handover bool      // a step of a hand-over
 	rollback *Watched  // ends a watch, for that reason
 	staged   *Watch    // the next step of one

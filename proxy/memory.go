@@ -3,6 +3,7 @@ package proxy
 import (
 	"encoding/json"
 	"fmt"
+	"maps"
 	"slices"
 	"time"
 )
@@ -26,6 +27,7 @@ type ServiceMemory struct {
 	Watched         *Watched                            `json:"watched,omitempty"`
 	Hold            *Hold                               `json:"hold,omitempty"`
 	Maintenance     *Maintenance                        `json:"maintenance,omitempty"`
+	Announced       *Announcement                       `json:"announced,omitempty"`
 	ReadOnly        *ReadOnly                           `json:"read_only,omitempty"`
 	Failover        *FailoverMark                       `json:"failover,omitempty"`
 	Servers         map[string]map[string]*ServerMemory `json:"servers,omitempty"` // pool → server
@@ -48,7 +50,7 @@ func (m *ServiceMemory) server(pool, server string) *ServerMemory {
 
 // memory is what has to be remembered of the service, given what the file says.
 func (s *Service) memory() *ServiceMemory {
-	m := &ServiceMemory{Active: s.Active.Name, Previous: s.Previous, PreviousServers: s.PreviousServers, Split: s.Split, Watch: s.Watch, Watched: s.Watched, Since: s.Since, Hold: s.Hold, Maintenance: s.Maintenance, ReadOnly: s.ReadOnly, Failover: s.Failover}
+	m := &ServiceMemory{Active: s.Active.Name, Previous: s.Previous, PreviousServers: s.PreviousServers, Split: s.Split, Watch: s.Watch, Watched: s.Watched, Since: s.Since, Hold: s.Hold, Maintenance: s.Maintenance, Announced: s.Announced, ReadOnly: s.ReadOnly, Failover: s.Failover}
 	for pi, p := range s.Pools {
 		for i := range p.Members {
 			mb := &p.Members[i]
@@ -159,11 +161,35 @@ func sooner(now, since, until time.Time) time.Time {
 	return until
 }
 
-// expire drops holds, maintenances, read-only modes and splits whose deadline has passed while no door was there to end them. It returns
-// the services that had one; together they make one more revision.
-func (m *Memory) expire(now time.Time) []string {
-	var ended []string
-	for name, s := range m.Services {
+// lapsed is what came due while no door was there.
+type lapsed struct {
+	ended     []string        // services whose hold, maintenance, read-only mode or split passed its deadline
+	announced []announcedThen // maintenances that were to begin
+}
+
+// announcedThen is one of them.
+type announcedThen struct {
+	*Announcement
+	services []string
+	missed   bool // its end has passed, too, so it did not begin
+}
+
+// add counts in a service whose announcement is due.
+func (l *lapsed) add(name string, a *Announcement, now time.Time) {
+	for i := range l.announced {
+		if b := &l.announced[i]; b.Since.Equal(a.Since) && b.From.Equal(a.From) {
+			b.services = append(b.services, name)
+			return
+		}
+	}
+	l.announced = append(l.announced, announcedThen{a, []string{name}, a.over(now)})
+}
+
+// expire drops holds, maintenances, read-only modes and splits whose deadline has passed while no door was there to end them, and
+// begins maintenances that were announced. All of that together makes one more revision.
+func (m *Memory) expire(now time.Time) (due lapsed) {
+	for _, name := range slices.Sorted(maps.Keys(m.Services)) {
+		s := m.Services[name]
 		if h := s.Hold; h != nil {
 			h.Until = sooner(now, h.Since, h.Until)
 		}
@@ -200,11 +226,17 @@ func (m *Memory) expire(now time.Time) []string {
 			s.ReadOnly = nil
 		}
 		if hold || maintenance || readOnly || split {
-			ended = append(ended, name)
+			due.ended = append(due.ended, name)
+		}
+		if a := s.Announced; a != nil && !a.From.After(now) {
+			due.add(name, a, now)
+			if s.Announced = nil; !a.over(now) {
+				s.Maintenance = a.begin(s.Maintenance, now)
+			}
 		}
 	}
-	if slices.Sort(ended); ended != nil {
+	if due.ended != nil || due.announced != nil {
 		m.Revision++
 	}
-	return ended
+	return due
 }

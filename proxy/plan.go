@@ -115,6 +115,14 @@ func (s *Snapshot) targets(name string) ([]*Service, *Refusal) {
 	return nil, refuse(CodeNotFound, "no service or group is named %q", name).hint("%s", Among(name, s.Names())).holds(s.still(nil))
 }
 
+// services are those that the change is of.
+func (ch *Change) services(cur *Snapshot) ([]*Service, *Refusal) {
+	if ch.members == nil {
+		return cur.targets(ch.Target)
+	}
+	return slices.DeleteFunc(servicesOf(cur, ch.members), func(svc *Service) bool { return svc == nil }), nil
+}
+
 // Names are those of all services and groups.
 func (s *Snapshot) Names() []string {
 	names := make([]string, 0, len(s.Services)+len(s.Groups))
@@ -454,12 +462,15 @@ func memberState(m *Member) string {
 
 // doors plans hold, release, maintenance and read-only: changes of what the door does with new work.
 func (p *Planned) doors(cur *Snapshot, ch *Change, now time.Time) ([]*Service, *Refusal) {
-	services, err := cur.targets(ch.Target)
+	services, err := ch.services(cur)
 	if ch.Target == All && err != nil {
 		services, err = cur.Services, nil
 	}
 	if err != nil {
 		return nil, err
+	}
+	if ch.Verb == VerbMaintenance || ch.Verb == VerbReadOnly {
+		p.record.To = onOff(ch.On)
 	}
 	var changed []*Service
 	for _, svc := range services {
@@ -482,11 +493,25 @@ func (p *Planned) doors(cur *Snapshot, ch *Change, now time.Time) ([]*Service, *
 			next.Hold = ch.held[name]
 			p.say("%s: released to %s, %d waiting", name, svc.shareWords(), svc.Held())
 		case VerbMaintenance:
-			if m := svc.Maintenance; !ch.On && (m == nil || ch.expiry && (m.Until.IsZero() || m.Until.After(ch.deadline))) {
-				p.say("%s: not in maintenance", name)
+			switch m, a := svc.Maintenance, svc.Announced; {
+			case ch.Cancel:
+				if !p.cancel(svc, &next) {
+					continue
+				}
+			case !ch.At.IsZero():
+				if err := p.announce(cur, svc, &next, ch, now); err != nil {
+					return nil, err
+				}
+			case ch.On && ch.expiry && (a == nil || a.From.After(ch.deadline)):
+				continue // it was changed meanwhile
+			case ch.On && ch.expiry && a.over(now):
+				p.missed(svc, &next, "while another change was under way")
+			case !ch.On && (m == nil || ch.expiry && (m.Until.IsZero() || m.Until.After(ch.deadline))):
+				p.say("%s: not in maintenance%s", name, svc.standing(true))
 				continue
+			default:
+				p.maintenance(svc, &next, ch, now)
 			}
-			p.maintenance(svc, &next, ch, now)
 		case VerbReadOnly:
 			if svc.Spec.Mode != HTTP {
 				return nil, refuse(CodeUsage, "%s is of mode %s: only of http the door knows what reads and what writes", name, svc.Spec.Mode).
@@ -499,9 +524,6 @@ func (p *Planned) doors(cur *Snapshot, ch *Change, now time.Time) ([]*Service, *
 			p.readOnly(&next, ch, now)
 		}
 		changed = append(changed, &next)
-	}
-	if ch.Verb == VerbMaintenance || ch.Verb == VerbReadOnly {
-		p.record.To = onOff(ch.On)
 	}
 	return changed, nil
 }
@@ -516,14 +538,22 @@ func onOff(on bool) string {
 func (p *Planned) maintenance(svc, next *Service, ch *Change, now time.Time) {
 	if !ch.On {
 		next.Maintenance = nil
-		p.say("%s: maintenance off, new clients go to %s", svc.Spec.Name, svc.shareWords())
+		p.say("%s: maintenance off, new clients go to %s%s", svc.Spec.Name, svc.shareWords(), svc.standing(true))
 		return
 	}
-	next.Maintenance = &Maintenance{Since: now, Soft: ch.Soft, By: ch.Who.Name, Reason: ch.Reason, Message: ch.Message}
-	if ch.For > 0 {
-		next.Maintenance.Until = now.Add(ch.For)
+	if a := svc.Announced; ch.expiry {
+		next.Maintenance, next.Announced = a.begin(svc.Maintenance, now), nil
+		said := *ch
+		said.Soft, said.Drain, said.Then = a.Soft, a.Drain, a.Then
+		ch = &said
+		p.say("%s: maintenance on, as announced; new clients are turned away", svc.Spec.Name)
+	} else {
+		next.Maintenance = &Maintenance{Since: now, Soft: ch.Soft, By: ch.Who.Name, Reason: ch.Reason, Message: ch.Message}
+		if ch.For > 0 {
+			next.Maintenance.Until = now.Add(ch.For)
+		}
+		p.say("%s: maintenance on, new clients are turned away%s", svc.Spec.Name, svc.standing(false))
 	}
-	p.say("%s: maintenance on, new clients are turned away", svc.Spec.Name)
 	if ch.Soft {
 		return
 	}
@@ -560,6 +590,11 @@ func (p *Planned) freeze(cur *Snapshot, ch *Change, now time.Time) *Planned {
 	}
 	p.Next = next
 	p.say("%s", map[bool]string{true: "frozen: nothing changes until `turnout unfreeze`", false: "changes are allowed again"}[freeze])
+	for _, svc := range next.Services {
+		if a := svc.Announced; a != nil && freeze {
+			p.say("%s: maintenance begins all the same, as announced for %s", svc.Spec.Name, a)
+		}
+	}
 	return p
 }
 

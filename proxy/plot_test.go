@@ -35,6 +35,7 @@ var update = flag.Bool("update", false, "write what is printed into proxy/testda
 //	server web/blue/b1 down   refuses dials and probes; slow: dials stay under way until `dialed c1 [fails]`; deaf: and probes hang; up
 //	swap web green --drain=10s …     and every other verb, with the flags of the CLI
 //	split web green=5% --for=1m
+//	maintenance on web --at=1m --for=30s   announced; maintenance cancel web
 //	swap web green &          not waited for; its answer is printed by `join`
 //	continue stop_old [why it failed]   answers the hook that the latest operation waits for
 //	abort [why]               takes the latest operation back
@@ -337,6 +338,8 @@ func (s *stage) parse(words, body []string) (ch proxy.Change, plan bool) {
 			ch.Watch = duration()
 		case "--for":
 			ch.For = duration()
+		case "--at":
+			ch.At = time.Now().Add(duration())
 		case "--then":
 			ch.Then = proxy.Then(value)
 		case "--to":
@@ -385,7 +388,7 @@ func (s *stage) parse(words, body []string) (ch proxy.Change, plan bool) {
 	case proxy.VerbKeep:
 		ch.Target, ch.Servers = arg(0), args[1:]
 	case proxy.VerbMaintenance:
-		ch.On, ch.Target = arg(0) == "on", arg(1)
+		ch.On, ch.Cancel, ch.Target = arg(0) == "on", arg(0) == "cancel", arg(1)
 	case proxy.VerbReload:
 		ch.Spec = specOf(s.t, body)
 	case proxy.VerbFreeze, proxy.VerbUnfreeze:
@@ -639,6 +642,16 @@ func (s *stage) service(svc *proxy.Service, counts bool) string {
 		}
 		parts = append(parts, text)
 	}
+	if a := svc.Announced; a != nil {
+		text := "maintenance from " + s.since(a.From)
+		if a.Soft {
+			text = "soft " + text
+		}
+		if !a.Until.IsZero() {
+			text += " until " + s.since(a.Until)
+		}
+		parts = append(parts, text)
+	}
 	return svc.Spec.Name + ": " + strings.Join(parts, " | ")
 }
 
@@ -708,6 +721,9 @@ func (s *stage) check() {
 	}
 	again := proxy.New(s.spec, mem, proxy.Options{Loops: 2}).Current()
 	for i, svc := range s.sw.Current().Services {
+		if a := svc.Announced; a != nil && !a.From.After(time.Now()) {
+			continue // as below
+		}
 		if h, m, sp := svc.Hold, svc.Maintenance, svc.Split; h != nil && !h.Until.After(time.Now()) || m != nil && !m.Until.IsZero() && !m.Until.After(time.Now()) || sp != nil && !sp.Until.IsZero() && !sp.Until.After(time.Now()) {
 			continue // due, and put off by a swap under way: a restart ends it at once
 		}

@@ -32,8 +32,16 @@ type Public struct {
 	Since     time.Time   `json:"since,omitzero"`
 	Until     time.Time   `json:"until,omitzero"` // the planned end
 	Message   string      `json:"message,omitempty"`
+	Next      *PublicNext `json:"next_maintenance,omitempty"` // that is announced
 
 	ends time.Time // Until to the nanosecond
+}
+
+// PublicNext is the maintenance that a service will be in, as anybody is told of it.
+type PublicNext struct {
+	From    time.Time `json:"from"`
+	Until   time.Time `json:"until,omitzero"` // the planned end; zero: nobody knows
+	Message string    `json:"message,omitempty"`
 }
 
 // Public says how the service is to anybody who asks.
@@ -55,6 +63,9 @@ func (s *Service) Public() Public {
 	case s.ReadOnly != nil:
 		ro := s.ReadOnly
 		p.State, p.Since, p.Until, p.Message = PublicReadOnly, ro.Since, ro.Until, ro.Message
+	}
+	if a := s.Announced; a != nil {
+		p.Next = &PublicNext{inSeconds(a.From), inSeconds(a.Until), a.Message}
 	}
 	p.ends, p.Since, p.Until = p.Until, inSeconds(p.Since), inSeconds(p.Until)
 	return p

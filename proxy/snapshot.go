@@ -16,6 +16,10 @@ type Snapshot struct {
 	Services []*Service // in the file's order
 	Groups   map[string][]string
 
+	// Announces tells whether a service has an announcement, so that those that have none cost an answer nothing.
+	// Invariant: with and build see to it.
+	Announces bool
+
 	// index is shared by all snapshots between two reloads, so that a swap costs the copy of one slice
 	// of pointers, however many services and listeners there are.
 	index *index
@@ -87,7 +91,8 @@ type Service struct {
 	Failover    *FailoverMark // nil: active by an operator's decision
 	Hold        *Hold
 	Maintenance *Maintenance
-	ReadOnly    *ReadOnly // only of mode http
+	Announced   *Announcement // the next maintenance; nil: none is announced
+	ReadOnly    *ReadOnly     // only of mode http
 
 	Watch   *Watch   // a breach swaps back; nil: none
 	Watched *Watched // how the latest watch ended; nil: there was none
@@ -370,6 +375,7 @@ func (s *Snapshot) with(changed ...*Service) *Snapshot {
 		svc.settle()
 		next.Services[s.index.byName[svc.Spec.Name]] = svc
 	}
+	next.announces()
 	return &next
 }
 
@@ -423,7 +429,12 @@ func build(spec *Spec, mem *Memory, old *Snapshot, loops int) *Snapshot {
 		}
 	}
 	ix.route(spec)
+	s.announces()
 	return s
+}
+
+func (s *Snapshot) announces() {
+	s.Announces = slices.ContainsFunc(s.Services, func(svc *Service) bool { return svc.Announced != nil })
 }
 
 // route makes the routes of the listeners that lead to several services, or not with every request.
@@ -516,7 +527,7 @@ func (s *Service) recall(mem *ServiceMemory) {
 	if !mem.Since.IsZero() {
 		s.Since = mem.Since
 	}
-	s.Hold, s.Maintenance, s.Failover = mem.Hold, mem.Maintenance, mem.Failover
+	s.Hold, s.Maintenance, s.Announced, s.Failover = mem.Hold, mem.Maintenance, mem.Announced, mem.Failover
 	if s.Spec.Mode == HTTP {
 		s.ReadOnly = mem.ReadOnly
 	}

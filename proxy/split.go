@@ -259,7 +259,7 @@ func (s *Service) shares(cur *Snapshot, ch *Change) ([]Share, *Refusal) {
 
 // split plans a split, another one in its place, or its end.
 func (p *Planned) split(cur *Snapshot, ch *Change, now time.Time) ([]*Service, *Refusal) {
-	services, err := cur.targets(ch.Target)
+	services, err := ch.services(cur)
 	if err != nil {
 		return nil, err
 	}

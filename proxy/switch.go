@@ -83,7 +83,7 @@ type Switch struct {
 	timers  map[string]*time.Timer // service → next deadline of a hold, maintenance, read-only mode or split
 	warming map[string]*time.Timer // service → next step of a slow start
 	retired []*Server              // removed by a reload while they had connections
-	ended   []string               // services whose hold, maintenance, read-only mode or split passed its deadline before the start
+	due     lapsed                 // before the start
 	stopped bool
 
 	reloads       atomic.Uint64
@@ -114,7 +114,7 @@ func New(spec *Spec, mem *Memory, opt Options) *Switch {
 	if s.opt.Warn == nil {
 		s.opt.Warn = func(string, error) {}
 	}
-	s.ended = mem.expire(time.Now())
+	s.due = mem.expire(time.Now())
 	mem.Revision = max(mem.Revision, 1)
 	s.seq = mem.Seq
 	s.cur.Store(build(spec, mem, nil, opt.Loops))
@@ -138,21 +138,42 @@ func (s *Switch) Start(plane Plane, detail string) error {
 		s.arm(svc.Spec.Name)
 	}
 	r := Record{Time: time.Now(), Revision: cur.Revision, Verb: VerbStart, Who: TheDoor, Outcome: OutcomeDone, Detail: detail}
-	for _, name := range s.ended { // else a clock that goes back could bring them again
-		if svc := cur.Service(name); svc != nil {
-			if r.Services == nil {
-				r.Services = map[string]*ServiceMemory{}
-			}
-			r.Services[name] = svc.memory()
+	if s.due.ended != nil { // else a clock that goes back could bring them again
+		r.Services = cur.memories(s.due.ended)
+		r.Reason = "hold, maintenance, read-only or split had passed its own deadline: " + strings.Join(s.due.ended, ", ")
+	}
+	err = s.note(&r, true)
+	for i := range s.due.announced {
+		a := &s.due.announced[i]
+		memories := cur.memories(a.services)
+		if memories == nil { // the file no longer has them
+			continue
 		}
+		r := Record{Time: r.Time, Revision: r.Revision, Verb: VerbMaintenance, Target: cur.called(a.services), To: "on", Who: TheDoor, Outcome: OutcomeDone,
+			Reason: a.because() + "; at the start, for " + a.String(), Services: memories}
+		if a.missed {
+			r.To, r.Outcome = "missed", OutcomeFailed
+			r.Reason = a.because() + "; for " + a.String() + ", when no door was there"
+		}
+		err = errors.Join(err, s.note(&r, true))
 	}
-	if s.ended != nil {
-		r.Reason = "hold, maintenance, read-only or split had passed its own deadline: " + strings.Join(s.ended, ", ")
-	}
-	if err := s.note(&r, true); err != nil {
+	if err != nil {
 		s.opt.Warn("the start could not be journalled; changes will be refused until the journal can be written", err)
 	}
 	return nil
+}
+
+// memories are what is to be remembered of those services that there still are; nil when there are none.
+func (s *Snapshot) memories(names []string) (all map[string]*ServiceMemory) {
+	for _, name := range names {
+		if svc := s.Service(name); svc != nil {
+			if all == nil {
+				all = map[string]*ServiceMemory{}
+			}
+			all[name] = svc.memory()
+		}
+	}
+	return all
 }
 
 // Current is the snapshot in force.
@@ -311,6 +332,9 @@ func because(reason string) string {
 
 // concerned names the services a change is about.
 func (s *Switch) concerned(cur *Snapshot, ch *Change) []string {
+	if ch.members != nil {
+		return ch.members
+	}
 	if ch.Verb == VerbReload {
 		names := make([]string, 0, len(s.busy))
 		for name := range s.busy {

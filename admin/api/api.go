@@ -95,7 +95,8 @@ type Service struct {
 	HeldBy          string          `json:"held_by,omitempty"`
 	HeldFor         string          `json:"held_reason,omitempty"`
 	Maintenance     *Maintenance    `json:"maintenance,omitempty"`
-	ReadOnly        *ReadOnly       `json:"read_only,omitempty"` // the state is serving all the same
+	Next            *Announcement   `json:"next_maintenance,omitempty"` // that is announced
+	ReadOnly        *ReadOnly       `json:"read_only,omitempty"`        // the state is serving all the same
 	Connections     int             `json:"connections"`
 	Failover        *Failover       `json:"failover,omitempty"`
 	Conflict        bool            `json:"conflict,omitempty"`  // exclusive, and two sides look active
@@ -190,6 +191,18 @@ type Failover struct {
 type Maintenance struct {
 	Since  time.Time  `json:"since"`
 	Until  *time.Time `json:"until,omitempty"`
+	Soft   bool       `json:"soft,omitempty"`
+	By     string     `json:"by,omitempty"`
+	Reason string     `json:"reason,omitempty"`
+
+	Message string `json:"message,omitempty"` // what the public is told
+}
+
+// Announcement is a maintenance that begins by itself.
+type Announcement struct {
+	Since  time.Time  `json:"since"` // when it was announced
+	From   time.Time  `json:"from"`
+	Until  *time.Time `json:"until,omitempty"` // nil: until it is switched off
 	Soft   bool       `json:"soft,omitempty"`
 	By     string     `json:"by,omitempty"`
 	Reason string     `json:"reason,omitempty"`
@@ -348,13 +361,17 @@ type HoldRequest struct {
 // MaintenanceRequest lets the door itself answer new work.
 type MaintenanceRequest struct {
 	ChangeRequest
-	On    *bool    `json:"on"` // required: leaving it out must not switch a maintenance off
+	On    *bool    `json:"on,omitempty"` // required, but for Cancel: leaving it out must not switch a maintenance off
 	For   Duration `json:"for,omitempty"`
 	Soft  bool     `json:"soft,omitempty"` // clients already connected go on; otherwise they drain
 	Drain Duration `json:"drain,omitempty"`
 	Then  string   `json:"then,omitempty"`
 	// Message is for the public: on the page, and at the state URL. The reason is for operators. One line of 500 bytes at most.
 	Message string `json:"message,omitempty"`
+	// At announces the maintenance: it begins then, by itself, and the public is told until then. nil: it begins now.
+	At *time.Time `json:"at,omitempty"`
+	// Cancel, alone, takes an announcement back.
+	Cancel bool `json:"cancel,omitempty"`
 }
 
 // ReadOnlyRequest lets the door itself answer requests with an unsafe method, of services of mode http.

@@ -66,6 +66,8 @@ func targets(st *api.Status, _ []string) []string {
 
 func onOff(*api.Status, []string) []string { return []string{"on", "off"} }
 
+func onOffCancel(*api.Status, []string) []string { return []string{"on", "off", "cancel"} }
+
 // pools of the service or group named just before, without those that are active everywhere.
 func pools(st *api.Status, before []string) []string {
 	found := map[string]bool{}

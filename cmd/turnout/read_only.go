@@ -24,10 +24,11 @@ GET and pass. Who passes a maintenance (maintenance.bypass) passes this, too. TA
 		Args:              c.wants(2, 2, "on or off, and TARGET"),
 		ValidArgsFunction: c.complete(onOff, targets),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			on, err := c.isOn(cmd, args)
+			word, err := c.isOn(cmd, args)
 			if err != nil {
 				return err
 			}
+			on := word == "on"
 			if !on && (limit != 0 || message != "") {
 				return c.usage(cmd, "--for and --message belong to read-only on", "")
 			}

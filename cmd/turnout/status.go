@@ -172,6 +172,11 @@ func (c *cli) servicesTable(st *api.Status) {
 			number(s.Connections), number(s.Held), text(fmt.Sprint(st.Revision)), text(since(s.Since))})
 	}
 	c.table([]string{"SERVICE", "ACTIVE", "STATE", "STANDBY", "CONNS", "HELD", "REV", "SINCE"}, rows)
+	for _, name := range sortedKeys(st.Services) {
+		if a := st.Services[name].Next; a != nil {
+			c.printf("%s: maintenance begins at %s, in %s", name, a.From.Local().Format(dayAndZone), left(&a.From))
+		}
+	}
 	for _, g := range sortedKeys(st.Groups) {
 		c.printf("group %s: %s", g, strings.Join(st.Groups[g], ", "))
 		c.groupBackLine(g, st)
@@ -270,6 +275,9 @@ func readyOf(p api.Pool) (ready, watched int) {
 	return ready, watched
 }
 
+// dayAndZone is a time to come, which others have to find on a clock of theirs.
+const dayAndZone = "2006-01-02 15:04:05 MST"
+
 // message is what the public is told.
 func (c *cli) message(text string) {
 	if text != "" {
@@ -291,6 +299,17 @@ func (c *cli) serviceDetails(name string, st *api.Status) {
 		}
 		c.printf("maintenance by %s since %s%s%s", m.By, m.Since.Local().Format(time.DateTime), until, because(m.Reason))
 		c.message(m.Message)
+	}
+	if a := s.Next; a != nil {
+		kind, until := "maintenance", ""
+		if a.Soft {
+			kind = "soft maintenance"
+		}
+		if a.Until != nil {
+			until = " until " + a.Until.Local().Format(dayAndZone)
+		}
+		c.printf("%s begins at %s (in %s)%s, announced by %s%s; `turnout maintenance cancel %s` takes it back", kind, a.From.Local().Format(dayAndZone), left(&a.From), until, a.By, because(a.Reason), name)
+		c.message(a.Message)
 	}
 	if ro := s.ReadOnly; ro != nil {
 		until := ""

@@ -3,6 +3,7 @@ package web
 import (
 	"strconv"
 
+	"github.com/turnout-proxy/turnout/proxy"
 	"github.com/turnout-proxy/turnout/proxy/web/h1"
 )
 
@@ -37,7 +38,7 @@ func (w *worker) answer(slot uint32, c *client, a answer) {
 	if !c.body.Done() {
 		c.flags |= closing
 	}
-	w.finishAnswer(slot, c, a.status, a.appendTo(w.scratch, w.date.at(w.loop.Now()), c), nil)
+	w.finishAnswer(slot, c, a.status, w.appendAnswer(w.scratch, &a, c), nil)
 }
 
 // finishAnswer writes an answer of the door's own, and leads the client on.
@@ -45,11 +46,7 @@ func (w *worker) finishAnswer(slot uint32, c *client, status int, out, body []by
 	c.state = reading
 	c.status, c.headAt = uint16(status), w.loop.Now()
 	c.flags &^= answered
-	svc := w.at
-	if c.target >= 0 {
-		svc = w.targets[c.target].service
-	}
-	if svc != nil { // before anybody can see the answer
+	if svc := w.answering(c); svc != nil { // before anybody can see the answer
 		w.claims.Own(svc, status)
 	}
 	if !w.put(slot, c, out, body) {
@@ -66,25 +63,37 @@ func (w *worker) finishAnswer(slot uint32, c *client, status int, out, body []by
 	}
 }
 
-// appendConnection ends a head of the door's own.
-func appendConnection(dst []byte, c *client) []byte {
-	switch {
-	case c.flags&closing != 0:
-		dst = append(dst, "\r\nConnection: close"...)
-	case c.info.Minor == 0:
-		dst = append(dst, "\r\nConnection: keep-alive"...)
+// answering is the service whose answer the client gets; nil: no service's.
+func (w *worker) answering(c *client) *proxy.Service {
+	if c.target >= 0 {
+		return w.targets[c.target].service
 	}
-	return append(dst, "\r\n\r\n"...)
+	return w.at
 }
 
-func (a *answer) appendTo(dst, date []byte, c *client) []byte {
+// endHead ends a head of the door's own.
+func (w *worker) endHead(dst []byte, c *client) []byte {
+	dst = append(dst, "\r\n"...)
+	if w.sw.Current().Announces {
+		dst = w.foretell(dst, w.answering(c))
+	}
+	switch {
+	case c.flags&closing != 0:
+		dst = append(dst, "Connection: close\r\n"...)
+	case c.info.Minor == 0:
+		dst = append(dst, "Connection: keep-alive\r\n"...)
+	}
+	return append(dst, "\r\n"...)
+}
+
+func (w *worker) appendAnswer(dst []byte, a *answer, c *client) []byte {
 	name := h1.StatusText(a.status)
 	dst = append(dst, "HTTP/1.1 "...)
 	dst = strconv.AppendInt(dst, int64(a.status), 10)
 	dst = append(dst, ' ')
 	dst = append(dst, name...)
 	dst = append(dst, "\r\nDate: "...)
-	dst = append(dst, date...)
+	dst = append(dst, w.date.at(w.loop.Now())...)
 	dst = append(dst, "\r\nX-Turnout-Reason: "...)
 	dst = append(dst, a.reason...)
 	if a.retry > 0 {
@@ -93,7 +102,7 @@ func (a *answer) appendTo(dst, date []byte, c *client) []byte {
 	}
 	dst = append(dst, "\r\nCache-Control: no-store\r\nContent-Type: text/plain; charset=utf-8\r\nContent-Length: "...)
 	dst = strconv.AppendInt(dst, int64(len("400 ")+len(name)+len(": ")+len(a.reason)+len("\n")), 10)
-	dst = appendConnection(dst, c)
+	dst = w.endHead(dst, c)
 	if c.info.Method == h1.MethodHead {
 		return dst
 	}

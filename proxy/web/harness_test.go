@@ -213,7 +213,12 @@ type conn struct {
 
 func (d *door) dial() *conn {
 	d.t.Helper()
-	c, err := net.Dial("tcp", d.addr("svc"))
+	return d.dialTo("svc")
+}
+
+func (d *door) dialTo(service string) *conn {
+	d.t.Helper()
+	c, err := net.Dial("tcp", d.addr(service))
 	if err != nil {
 		d.t.Fatal(err)
 	}

@@ -20,5 +20,5 @@ func (w *worker) lastHop(slot uint32, c *client, buf []byte, n int) {
 	}
 	out = append(out, "\r\nContent-Length: "...)
 	out = strconv.AppendInt(out, int64(len(body)), 10)
-	w.finishAnswer(slot, c, 200, appendConnection(out, c), body)
+	w.finishAnswer(slot, c, 200, w.endHead(out, c), body)
 }

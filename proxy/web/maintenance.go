@@ -194,7 +194,7 @@ func (w *worker) turnAway(slot uint32, c *client, svc *proxy.Service) {
 	out = append(out, kind...)
 	out = append(out, "\r\nContent-Length: "...)
 	out = strconv.AppendInt(out, int64(len(page)), 10)
-	out = appendConnection(out, c)
+	out = w.endHead(out, c)
 	if c.info.Method == h1.MethodHead {
 		page = nil
 	}

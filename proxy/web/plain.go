@@ -70,7 +70,7 @@ func (w *worker) sayPlainly(slot uint32, c *client, rest []byte, status int, nam
 	}
 	out = append(out, "\r\nContent-Type: text/plain; charset=utf-8\r\nContent-Length: "...)
 	out = strconv.AppendInt(out, int64(len(text)), 10)
-	out = appendConnection(out, c)
+	out = w.endHead(out, c)
 	if c.info.Method != h1.MethodHead {
 		out = append(out, text...)
 	}

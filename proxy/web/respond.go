@@ -127,6 +127,9 @@ func (w *worker) responseHead(c *client, u *upstream, out, b []byte) []byte {
 	if svc := w.targets[u.target].service; c.flags&unknown != 0 && svc != nil {
 		o.Extra = append(o.Extra, introduction(&svc.Spec.Maintenance)...)
 	}
+	if w.sw.Current().Announces {
+		o.Extra = w.foretell(o.Extra, w.targets[u.target].service)
+	}
 	return r.AppendTo(out, b, o)
 }
 
@@ -135,6 +138,9 @@ func (w *worker) switchHead(c *client, u *upstream, out, b []byte) []byte {
 	u.flags |= upHead
 	c.status, c.headAt = 101, w.loop.Now()
 	w.back = h1.ResponseOut{Minor: 1, By: by}
+	if w.sw.Current().Announces {
+		w.back.Extra = w.foretell(nil, w.targets[u.target].service)
+	}
 	return w.response.AppendTo(out, b, &w.back)
 }
 

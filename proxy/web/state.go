@@ -37,7 +37,7 @@ func (w *worker) tellState(slot uint32, c *client, svc *proxy.Service) {
 	out = append(out, kind...)
 	out = append(out, "\r\nContent-Length: "...)
 	out = strconv.AppendInt(out, int64(len(body)), 10)
-	out = appendConnection(out, c)
+	out = w.endHead(out, c)
 	if c.info.Method == h1.MethodHead {
 		body = nil
 	}
