@@ -5,6 +5,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus/collectors"
 	"strconv"
 
+	"github.com/turnout-proxy/turnout/admin/rollout"
 	"github.com/turnout-proxy/turnout/proxy"
 )
 
@@ -33,6 +34,9 @@ var (
 	descReady       = desc("service_ready", "1 while the active pool has a server that takes new work and is not known to be down.", "service")
 	descConflict    = desc("active_conflict", "1 while two sides of an exclusive service look active.", "service")
 	descFailovers   = desc("failovers_total", "Swaps that the door made by itself because no server of the active pool was ready, or back.", "service")
+	descWatched     = desc("watched", "1 while a breach would swap the service back.", "service")
+	descBreached    = desc("watch_breached", "1 while a watch has found a breach and cannot swap the service back.", "service")
+	descRolledBack  = desc("rollbacks_total", "Swaps of the service that a watch took back.", "service")
 	descReadOnly    = desc("read_only", "1 while the door itself answers the service's unsafe requests.", "service")
 	descMaintenance = desc("maintenance", "1 while the door itself answers the service's new clients.", "service")
 	descAccepted    = desc("clients_accepted_total", "Clients accepted by the door.", "service")
@@ -72,7 +76,7 @@ var (
 // Describe implements prometheus.Collector.
 func (collector) Describe(out chan<- *prometheus.Desc) {
 	for _, d := range []*prometheus.Desc{
-		descBuild, descRevision, descFrozen, descActive, descShare, descReady, descConflict, descFailovers, descMaintenance, descReadOnly, descAccepted, descRefused, descHeld, descHeldTotal,
+		descBuild, descRevision, descFrozen, descActive, descShare, descReady, descConflict, descFailovers, descWatched, descBreached, descRolledBack, descMaintenance, descReadOnly, descAccepted, descRefused, descHeld, descHeldTotal,
 		descOverlap, descLastSwap, descTotal, descOpen, descDialing, descFailures, descBytes, descRequests, descOwn, descDuration, descResteered, descCut,
 		descHealth, descTransitions, descDraining, descSwaps, descReloads, descReloadGood, descReloadTime, descJournal,
 		descHandshakes, descNotAfter, descCertGood,
@@ -115,12 +119,28 @@ func (c collector) Collect(ch chan<- prometheus.Metric) {
 		out.service(svc, &stats)
 		out.health(svc, s.opt.Switch)
 	}
+	out.watches(snap, s.opt.Rollout)
 	out.reloads(&s.reloads)
 	if s.opt.Certificates != nil {
 		out.certificates(s.opt.Certificates())
 	}
 	retired, folded := s.retired.look(snap)
 	out.servers(snap, drains, retired, folded)
+}
+
+// watches tells of swaps that a breach takes back.
+func (out scrape) watches(snap *proxy.Snapshot, r *rollout.Rollout) {
+	if r == nil {
+		return
+	}
+	back := r.RolledBack()
+	for _, svc := range snap.Services {
+		name := svc.Spec.Name
+		st, _ := r.Watch(name)
+		out.gauge(descWatched, oneIf(svc.Watch != nil), name)
+		out.gauge(descBreached, oneIf(svc.Watch != nil && st.Breach != ""), name)
+		out.counter(descRolledBack, back[name], name)
+	}
 }
 
 // health tells of servers that are watched.

@@ -110,6 +110,7 @@ func (s *Server) watchOf(svc *proxy.Service) *api.Watch {
 	if s.opt.Rollout != nil {
 		if st, known := s.opt.Rollout.Watch(svc.Spec.Name); known {
 			out.Readings, out.Checks, out.Looks, out.Note = st.Readings, st.Checks, st.Looks, st.Note
+			out.Breach, out.BreachSince, out.Refused, out.Hint = st.Breach, st.BreachSince, st.Refused, st.Hint
 		}
 	}
 	return out

@@ -49,7 +49,11 @@ func (c *checker) rollout(k *serviceKeys, f *fileKeys, spec *proxy.ServiceSpec) 
 	for i := range f.checks.v {
 		names = append(names, f.checks.v[i].name)
 	}
-	if _, err := health.NewRule(spec.Watch.RollbackIf, names); err != nil {
+	rule, err := health.NewRule(spec.Watch.RollbackIf, names)
+	if err == nil && w.rollbackIf.written {
+		err = rule.Ambiguous()
+	}
+	if err != nil {
 		c.refuse(w.rollbackIf.place, w.rollbackIf.raw, err.Error())
 	}
 }

@@ -141,15 +141,15 @@ func TestSwap_WantsASnapshotThatIsFreshAndOfTheService(t *testing.T) {
 	}
 }
 
-// A hold and a split have deadlines that a door killed in the middle keeps: it goes on until then, or ends at the start what
-// has passed meanwhile.
-func TestDeadline_OfAHoldAndASplitSurvivesKill9(t *testing.T) {
+// Holds, splits, maintenance and read-only mode have deadlines that a door killed in the middle keeps: it goes on until then, or ends
+// at the start what has passed meanwhile.
+func TestDeadline_OfAHoldASplitMaintenanceAndReadOnlySurvivesKill9(t *testing.T) {
 	t.Parallel()
-	for _, change := range [][]string{{"hold", "web"}, {"split", "web", "b=25%"}} {
+	for _, change := range [][]string{{"hold", "web"}, {"split", "web", "b=25%"}, {"maintenance", "on", "web"}, {"read-only", "on", "web"}} {
 		t.Run(change[0], func(t *testing.T) {
 			t.Parallel()
 			a, b := startSide(t, 'a'), startSide(t, 'b')
-			d := newDoor(t, fmt.Sprintf("services:\n  web:\n    listen: %q\n    pools: {a: [%q], b: [%q]}\n", freePort(t), a.addr, b.addr)).start()
+			d := newDoor(t, fmt.Sprintf("services:\n  web:\n    mode: http\n    listen: %q\n    pools: {a: [%q], b: [%q]}\n", freePort(t), a.addr, b.addr)).start()
 			until := func() time.Time {
 				t.Helper()
 				switch s := d.service("web"); {
@@ -157,6 +157,10 @@ func TestDeadline_OfAHoldAndASplitSurvivesKill9(t *testing.T) {
 					return *s.HeldUntil
 				case s.Split != nil && s.Split.Until != nil:
 					return *s.Split.Until
+				case s.Maintenance != nil && s.Maintenance.Until != nil:
+					return *s.Maintenance.Until
+				case s.ReadOnly != nil && s.ReadOnly.Until != nil:
+					return *s.ReadOnly.Until
 				}
 				return time.Time{}
 			}
@@ -167,6 +171,7 @@ func TestDeadline_OfAHoldAndASplitSurvivesKill9(t *testing.T) {
 			if got := until(); want.IsZero() || !got.Equal(want) {
 				t.Errorf("its deadline was %s and is %s", want, got)
 			}
+			exitsLike(t, d.cli("status"), 0, " left)")
 			// Now with one that passes while no door runs: if this machine was too slow for it, with a longer one.
 			var at time.Time
 			for lasts := time.Second; ; lasts *= 2 {

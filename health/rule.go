@@ -8,17 +8,20 @@ import (
 
 	"github.com/expr-lang/expr"
 	"github.com/expr-lang/expr/ast"
+	"github.com/expr-lang/expr/parser"
 	"github.com/expr-lang/expr/vm"
 )
 
 // Rule is an expression over readings of a service that says whether something is wrong: `error_rate > 0.01 || !progress`.
 // It knows numbers (Readings), `ready`, `baseline.` with the same numbers from before, and each check by its name, with
-// _ for - and ., which is true while the check does not fail. It is never changed after NewRule.
+// _ for - and ., which is true while the check does not fail. A name that a number and a check have is the number's, and of two
+// checks the first one's: see Ambiguous. It is never changed after NewRule.
 type Rule struct {
 	text    string
 	program *vm.Program
-	checks  map[string]string // as written in the rule → the check's name
-	ready   bool              // it reads `ready`
+	checks  map[string]string   // as written in the rule → the check's name
+	ready   bool                // it reads `ready`
+	twice   map[string][]string // as written in the rule → the checks that have the name too
 }
 
 // Readings are the numbers a Rule knows, with what each is.
@@ -43,33 +46,43 @@ func NewRule(text string, checks []string) (*Rule, error) {
 	if len(text) > maxRule {
 		return nil, fmt.Errorf("longer than %d bytes", maxRule)
 	}
-	r := &Rule{text: text, checks: map[string]string{}}
+	r := &Rule{text: text, checks: map[string]string{}, twice: map[string][]string{}}
 	env := map[string]any{"ready": true}
 	baseline := map[string]float64{}
 	for name := range Readings {
 		env[name], baseline[name] = 0.0, 0.0
 	}
 	env["baseline"] = baseline
-	named := map[string]string{}
+	named, hidden := map[string]string{}, map[string][]string{}
 	for _, c := range checks {
-		if _, taken := env[RuleName(c)]; !taken {
-			env[RuleName(c)], named[RuleName(c)] = true, c
+		if _, taken := env[RuleName(c)]; taken {
+			hidden[RuleName(c)] = append(hidden[RuleName(c)], c)
+			continue
 		}
+		env[RuleName(c)], named[RuleName(c)] = true, c
 	}
-	uses := names{}
+	if tree, err := parser.Parse(text); err == nil { // before its types are looked at: those of the other meaning would not fit
+		uses := names{}
+		ast.Walk(&tree.Node, uses)
+		for name := range uses {
+			if hidden[name] != nil {
+				r.twice[name] = hidden[name]
+			}
+			if check, ok := named[name]; ok {
+				r.checks[name] = check
+			}
+		}
+		r.ready = uses["ready"]
+	}
 	program, err := expr.Compile(text, expr.Env(env), expr.AsBool(), expr.DisableAllBuiltins(), expr.MaxNodes(500))
+	if err != nil && r.Ambiguous() != nil {
+		return nil, r.Ambiguous()
+	}
 	if err != nil {
 		first, _, _ := strings.Cut(err.Error(), "\n")
 		return nil, fmt.Errorf("%s; it knows %s", first, strings.Join(slices.Sorted(maps.Keys(env)), ", "))
 	}
-	node := program.Node()
-	ast.Walk(&node, uses)
-	for name := range uses {
-		if check, ok := named[name]; ok {
-			r.checks[name] = check
-		}
-	}
-	r.program, r.ready = program, uses["ready"]
+	r.program = program
 	return r, nil
 }
 
@@ -79,6 +92,18 @@ func (n names) Visit(node *ast.Node) {
 	if id, ok := (*node).(*ast.IdentifierNode); ok {
 		n[id.Value] = true
 	}
+}
+
+// Ambiguous refuses a rule in which a name could be meant for something else than it reads. Whoever writes a rule is told; one
+// that nobody wrote, the default, is not asked.
+func (r *Rule) Ambiguous() error {
+	for _, name := range slices.Sorted(maps.Keys(r.twice)) {
+		if first, isCheck := r.checks[name]; isCheck {
+			return fmt.Errorf("%s is the name of two checks here, %s and %s: rename one of them", name, first, r.twice[name][0])
+		}
+		return fmt.Errorf("%s is what the watch itself reads, and the name of a check as well: rename the check %s, such as %s-check, and write %s_check for it", name, r.twice[name][0], r.twice[name][0], name)
+	}
+	return nil
 }
 
 // Checks are the names of the checks that the rule reads.

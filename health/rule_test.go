@@ -40,3 +40,25 @@ func TestRule_ThatIsWrongSaysWhatItKnows(t *testing.T) {
 		}
 	}
 }
+
+func TestRule_WithANameThatCouldMeanTwoThingsReadsItsOwnAndIsToldApart(t *testing.T) {
+	checks := []string{"ready", "requests", "node-up", "node.up", "db"}
+	for _, c := range []struct{ text, says string }{
+		{"error_rate > 0.05 || !ready", "ready is what the watch itself reads"},
+		{"!requests", "requests is what the watch itself reads"}, // a number, which it would have to be
+		{"!db || !node_up", "node_up is the name of two checks here, node-up and node.up"},
+		{"!db", ""},
+	} {
+		rule, err := health.NewRule(c.text, checks)
+		if err == nil {
+			err = rule.Ambiguous()
+		}
+		if c.says == "" && err != nil || c.says != "" && (err == nil || !strings.Contains(err.Error(), c.says)) {
+			t.Errorf("%s: %v", c.text, err)
+		}
+	}
+	rule, err := health.NewRule("!ready", checks)
+	if err != nil || !rule.Ready() || len(rule.Checks()) != 0 {
+		t.Errorf("%v; checks %v", err, rule.Checks())
+	}
+}

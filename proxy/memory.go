@@ -202,6 +202,9 @@ func (m *Memory) expire(now time.Time) (due lapsed) {
 		if sp := s.Split; sp != nil {
 			sp.Until = sooner(now, sp.Since, sp.Until)
 		}
+		if w := s.Watch; w != nil { // on the clock that nobody sets from here on: no timer is set for it
+			w.Until = now.Add(sooner(now, w.Since, w.Until).Sub(now))
+		}
 		for _, servers := range s.Servers {
 			for _, sm := range servers {
 				if sm.Sessions != nil {

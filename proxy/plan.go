@@ -236,6 +236,7 @@ func (p *Planned) swap(cur *Snapshot, ch *Change, now time.Time) ([]*Service, *R
 		return nil, refuse(CodeUsage, "%s is a group: a set of servers is of one service", ch.Target).holds(cur.still(nil))
 	}
 	services = ch.only(services)
+	ch = ch.watchedAsOne(services)
 	exclusive := ch.Exclusive
 	for _, svc := range services {
 		exclusive = exclusive || svc.Spec.Exclusive
@@ -280,6 +281,11 @@ func (p *Planned) swap(cur *Snapshot, ch *Change, now time.Time) ([]*Service, *R
 			continue
 		}
 		if dest == svc.Active && svc.Split == nil {
+			if ch.Watch < 0 && svc.Watch != nil && !ch.handover {
+				changed = append(changed, svc.unwatch(ch, now))
+				p.say("%s: %s stays active, and is not watched any more", name, dest.Name)
+				continue
+			}
 			p.say("%s: %s is active already", name, dest.Name)
 			if ch.handover && svc.Hold != nil { // a group of which one member was there already
 				next := *svc

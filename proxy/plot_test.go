@@ -237,7 +237,7 @@ func (s *stage) command(words, body []string) {
 		s.out.WriteString(s.answer(op, err))
 	case "watched":
 		svc := s.sw.Current().Service(arg(1))
-		if err := s.sw.EndWatch(arg(1), svc.Watch.Since, "nothing found"); err != nil {
+		if err := s.sw.EndWatch(arg(1), svc.Watch.Since, proxy.WatchPassed, "nothing found"); err != nil {
 			s.refused(err)
 		}
 	case "status":

@@ -343,7 +343,7 @@ func (w *world) do(a action) {
 	case a.Kind == 37: // a watch finds a breach, or nothing
 		service := pick(a.A, "a", "b", "x", "y")
 		if svc := w.sw.Current().Service(service); svc != nil && svc.Watch != nil && a.B%2 == 0 {
-			_ = w.sw.EndWatch(service, svc.Watch.Since, "nothing")
+			_ = w.sw.EndWatch(service, svc.Watch.Since, proxy.WatchPassed, "nothing")
 		} else if svc != nil && svc.Watch != nil {
 			w.apply("roll back "+service, a.D%4 == 0, func() (*proxy.Operation, error) { return w.sw.RollBack(context.Background(), service, "breach") })
 		}

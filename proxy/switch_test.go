@@ -327,10 +327,14 @@ func TestClock_SetBackWhileNoDoorWasThereDoesNotPutOffADeadline(t *testing.T) {
 			Active:      "blue",
 			Hold:        &proxy.Hold{Since: later, Until: later.Add(time.Minute), Wait: time.Second},
 			Maintenance: &proxy.Maintenance{Since: later, Until: later.Add(2 * time.Minute)},
+			Watch:       &proxy.Watch{Since: later, Until: later.Add(3 * time.Minute)},
 		}}}
 		sw := doorOn(t, newPlane(1), &journal{}, two(t, "web"), memory)
 		if svc := sw.Current().Service("web"); svc.Hold == nil || svc.Maintenance == nil {
 			t.Fatal("the hold or the maintenance is not there after the restart")
+		}
+		if left := time.Until(sw.Current().Service("web").Watch.Until); left != 3*time.Minute {
+			t.Errorf("the watch lasts for another %s", left)
 		}
 		time.Sleep(time.Minute + time.Second)
 		if svc := sw.Current().Service("web"); svc.Hold != nil || svc.Maintenance == nil {

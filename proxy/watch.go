@@ -48,7 +48,7 @@ type Watched struct {
 const (
 	WatchPassed     = "passed"
 	WatchRolledBack = "rolled_back"
-	WatchSuperseded = "superseded" // another change of what serves came in between
+	WatchSuperseded = "superseded" // another change came in between: of what serves, or of the file so that nothing could be judged
 )
 
 // watching is the watch that a change asks for; nil when there is none.
@@ -127,6 +127,19 @@ func (s *Snapshot) backToBad(svc *Service, ch *Change) *Refusal {
 		hint("`turnout swap %s %s --watch 5m` tries it once more; `--force` skips gates", target, pool).holds(s.still(svc))
 }
 
+// watchedAsOne makes a swap of a group be watched as one: all members for the longest time that one of them says. Else a breach of
+// one that is watched longer would take it back alone.
+func (ch *Change) watchedAsOne(services []*Service) *Change {
+	if len(services) < 2 || ch.Watch != 0 || ch.Verb != VerbSwap {
+		return ch
+	}
+	all := *ch
+	for _, svc := range services {
+		all.Watch = max(all.Watch, svc.Spec.Watch.For)
+	}
+	return &all
+}
+
 // only leaves of the services of a change those it is about: a rollback takes back what its swap had moved, not what else
 // is in the group. What was changed inside a pool meanwhile, or whose watch has ended, goes back with the others (P2).
 func (ch *Change) only(services []*Service) []*Service {
@@ -150,16 +163,20 @@ func (ch *Change) since() time.Time {
 	return time.Time{}
 }
 
-// watched plans the end of a watch in which nothing was found.
+// watched plans the end of a watch at its deadline.
 func (p *Planned) watched(cur *Snapshot, ch *Change) ([]*Service, *Refusal) {
-	svc := cur.Service(ch.Target)
-	if svc == nil || svc.Watch == nil || !svc.Watch.Since.Equal(ch.rollback.Since) {
-		return nil, nil
+	services, err := cur.targets(ch.Target)
+	if err != nil {
+		return nil, nil // gone meanwhile, and its watch with it
 	}
-	next := *svc
-	next.Watch, next.Watched = nil, ch.rollback
-	p.say("%s: watch ended: %s", ch.Target, ch.rollback.Reason)
-	return []*Service{&next}, nil
+	var changed []*Service
+	for _, svc := range ch.only(services) {
+		next := *svc
+		next.Watch, next.Watched = nil, ch.rollback
+		p.say("%s: watch ended: %s", svc.Spec.Name, ch.rollback.Reason)
+		changed = append(changed, &next)
+	}
+	return changed, nil
 }
 
 // Unreachable asks the servers of a pool what the gate of a swap asks; it returns why each does not answer, nil when one does.
@@ -167,41 +184,74 @@ func (s *Switch) Unreachable(ctx context.Context, svc *Service, pool *Pool) []st
 	return s.unreachable(ctx, svc, pool)
 }
 
-// EndWatch ends a service's watch in which nothing was found.
-func (s *Switch) EndWatch(service string, since time.Time, reason string) error {
-	ch := Change{Verb: VerbWatch, Target: service, Who: TheDoor, Reason: reason, expiry: true,
-		rollback: &Watched{Since: since, Ended: time.Now(), Outcome: WatchPassed, Reason: reason}}
+// SwappedWith names the services that a rollback of this one takes back, and what stands for them all: the service itself,
+// or its group.
+func (s *Snapshot) SwappedWith(service string) (target string, all []string) {
+	target, all = service, []string{service}
+	svc := s.Service(service)
+	if svc == nil || svc.Watch == nil || svc.Watch.Pool != "" {
+		return target, all
+	}
+	ch := Change{Verb: VerbBack, rollback: &Watched{Since: svc.Watch.Since}}
+	for name, members := range s.Groups {
+		if !slices.Contains(members, service) {
+			continue
+		}
+		services, _ := s.targets(name)
+		var same []string
+		for _, other := range ch.only(services) {
+			same = append(same, other.Spec.Name)
+		}
+		if len(same) > len(all) || len(same) == len(all) && len(same) > 1 && name < target {
+			target, all = name, same
+		}
+	}
+	return target, all
+}
+
+// unwatch ends the service's watch and leaves all else as it is.
+func (s *Service) unwatch(ch *Change, now time.Time) *Service {
+	next := *s
+	next.Watch, next.Watched = nil, &Watched{Since: s.Watch.Since, Ended: now, Outcome: WatchSuperseded, Reason: string(ch.Verb) + " by " + ch.Who.Name}
+	return &next
+}
+
+// EndWatch ends the watch of a service at its deadline, and of all that began with it.
+func (s *Switch) EndWatch(service string, since time.Time, outcome, reason string) error {
+	target, _ := s.cur.Load().SwappedWith(service)
+	ch := Change{Verb: VerbWatch, Target: target, Who: TheDoor, Reason: reason, expiry: true,
+		rollback: &Watched{Since: since, Ended: time.Now(), Outcome: outcome, Reason: reason}}
 	return s.commit(s.ops.new(ch), ch)
 }
 
 // RollBack takes back what a watched swap has done, on all services that were swapped with this one. It goes the road of
-// every swap: a side that does not answer is not gone back to.
+// every swap: a side that does not answer is not gone back to, and then none is. A hand-over is seen through to its commit.
 func (s *Switch) RollBack(ctx context.Context, service, reason string) (*Operation, error) {
 	cur := s.cur.Load()
 	svc := cur.Service(service)
 	if svc == nil || svc.Watch == nil {
 		return nil, refuse(CodeFailed, "%s is not watched", service)
 	}
-	ch := Change{Verb: VerbBack, Target: service, Who: TheDoor, Reason: "watch: " + reason, Watch: -1,
+	target, _ := cur.SwappedWith(service)
+	ch := Change{Verb: VerbBack, Target: target, Who: TheDoor, Reason: "watch: " + reason, Watch: -1,
 		rollback: &Watched{Since: svc.Watch.Since, Ended: time.Now(), Outcome: WatchRolledBack, Reason: reason}}
 	if svc.Watch.Pool != "" {
 		ch.Verb = VerbSplit
-		return s.Apply(ctx, ch)
 	}
-	for name, members := range cur.Groups { // the whole swap goes back as one
-		if slices.Contains(members, service) && len(ch.only(servicesOf(cur, members))) > len(ch.only(servicesOf(cur, cur.Concerned(ch.Target)))) {
-			ch.Target = name
+	op, err := s.Apply(ctx, ch)
+	if err != nil {
+		return nil, err
+	}
+	if op.handover {
+		select {
+		case <-op.free:
+		case <-ctx.Done():
 		}
 	}
-	return s.Apply(ctx, ch)
-}
-
-func servicesOf(s *Snapshot, names []string) []*Service {
-	out := make([]*Service, len(names))
-	for i, n := range names {
-		out[i] = s.Service(n)
+	if v := op.View(); v.Err != nil {
+		return nil, v.Err
 	}
-	return out
+	return op, nil
 }
 
 // NextStep goes on with a staged swap: the next share, or the swap itself, which is watched as was asked for.

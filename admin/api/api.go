@@ -116,6 +116,12 @@ type Watch struct {
 	Baseline map[string]float64 `json:"baseline,omitempty"`
 	Checks   map[string]string  `json:"checks,omitempty"` // why those that do not pass do not
 	Note     string             `json:"note,omitempty"`
+
+	// Breach is what is wrong while that is not rolled back, and Refused why not; the door tries again at each look.
+	Breach      string    `json:"breach,omitempty"`
+	BreachSince time.Time `json:"breach_since,omitzero"`
+	Refused     string    `json:"refused,omitempty"`
+	Hint        string    `json:"hint,omitempty"`
 }
 
 // Watched is how a watch ended.

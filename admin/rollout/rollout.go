@@ -2,6 +2,7 @@ package rollout
 
 import (
 	"context"
+	"maps"
 	"sync"
 	"time"
 
@@ -43,11 +44,13 @@ type Rollout struct {
 	mu      sync.Mutex
 	looks   map[string]*look       // service → the watch that is looked at
 	samples map[string]*sampleRing // service → readings of what it has given its work to
+
+	rolledBack map[string]uint64 // service → since the door started
 }
 
 // New begins to look after watches, also those that the journal remembers. Close ends it.
 func New(opt Options) *Rollout {
-	r := &Rollout{opt: opt, end: make(chan struct{}), looks: map[string]*look{}, samples: map[string]*sampleRing{}}
+	r := &Rollout{opt: opt, end: make(chan struct{}), looks: map[string]*look{}, samples: map[string]*sampleRing{}, rolledBack: map[string]uint64{}}
 	r.job.Go(r.run) // ends with Close
 	return r
 }
@@ -125,7 +128,19 @@ type State struct {
 	Readings map[string]float64
 	Checks   map[string]string // check → why it does not pass; "" while it does
 	Looks    int
-	Note     string // what keeps a breach from being acted upon; or that there is too little to tell
+	Note     string // that there is too little to tell, or what is waited for
+
+	Breach      string // what is wrong while the watch is not rolled back; "": nothing
+	BreachSince time.Time
+	Refused     string // what keeps the breach from being rolled back
+	Hint        string // what to do about that
+}
+
+// RolledBack counts what watches of each service have taken back since the door started.
+func (r *Rollout) RolledBack() map[string]uint64 {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return maps.Clone(r.rolledBack)
 }
 
 // Watch tells how a service's watch stands; false when it is not watched.

@@ -27,9 +27,12 @@ type look struct {
 	ring     sampleRing
 	progress map[string]*health.Progress // check and server → its history since the watch began
 	fails    map[string]int              // check and server → failures in a row
-	refused  string                      // why it was not rolled back at the look before
+	pending  bool                        // something fails, and not yet often enough to tell
+	missed   bool                        // its first look came after the deadline
+	noted    time.Time                   // when it was last journalled that a breach is not rolled back
 
 	busy  bool
+	over  bool // its latest look was after the deadline and found nothing
 	next  time.Time
 	shown State
 }
@@ -54,20 +57,49 @@ func (l *look) look(ctx context.Context) {
 		return
 	}
 	st := State{Looks: l.shown.Looks + 1}
-	if l.wrong != nil {
-		st.Note = "the rule cannot be used any more: " + l.wrong.Error()
-	} else if broken, why := l.judge(ctx, svc, &st); broken {
-		st.Note = l.rollBack(ctx, why)
-	} else if !time.Now().Before(l.watch.Until) {
-		st.Note = l.passed(ctx, svc, &st)
+	broken, why := l.judge(ctx, svc, &st)
+	late := !time.Now().Before(l.watch.Until)
+	if st.Looks == 1 {
+		l.missed = late && l.watch.Until.Sub(l.watch.Since) > 2*svc.Spec.Watch.Interval
+	}
+	l.r.mu.Lock()
+	l.over = late && !broken && !l.pending
+	l.r.mu.Unlock()
+	switch {
+	case ctx.Err() != nil:
+		return
+	case broken:
+		l.rollBack(ctx, svc, why, &st)
+	case late && !l.pending:
+		l.passed(ctx, svc, &st)
 	}
 	l.r.mu.Lock()
 	defer l.r.mu.Unlock()
 	l.shown = st
 }
 
+// usable compiles the rule anew when it could not be used: a reload may have brought back what it names.
+func (l *look) usable() bool {
+	if l.wrong != nil {
+		l.rule, l.wrong = health.NewRule(l.watch.If, l.r.opt.Checks.Names())
+	}
+	if l.wrong == nil {
+		for _, name := range l.rule.Checks() {
+			if l.r.opt.Checks.Check(name) == nil {
+				l.wrong = fmt.Errorf("the file has no check %q any more", name)
+			}
+		}
+	}
+	return l.wrong == nil
+}
+
 // judge reads counters and checks, and holds the rule against them.
 func (l *look) judge(ctx context.Context, svc *proxy.Service, st *State) (bool, string) {
+	l.pending = false
+	if !l.usable() {
+		st.Note = "nothing is judged: the rule cannot be used: " + l.wrong.Error()
+		return false, ""
+	}
 	spec := &svc.Spec.Watch
 	watched := l.pool(svc)
 	l.ring.add(readingOf(watched))
@@ -113,7 +145,9 @@ func (l *look) reach(ctx context.Context, svc *proxy.Service, pool *proxy.Pool, 
 	}
 	l.fails[reachable]++
 	reasons[reachable] = strings.Join(fails, "; ")
-	return l.fails[reachable] < svc.Spec.Watch.Fall
+	few := l.fails[reachable] < svc.Spec.Watch.Fall
+	l.pending = l.pending || few
+	return few
 }
 
 // reachable is where reach counts and tells: no check is called so in a rule.
@@ -140,7 +174,7 @@ func (l *look) ask(ctx context.Context, pool *proxy.Pool, fall int) (passes map[
 	for _, name := range l.rule.Checks() {
 		passes[name] = true
 		check := l.r.opt.Checks.Check(name)
-		if check == nil {
+		if check == nil { // a reload just now
 			continue
 		}
 		for _, t := range l.r.targets(check, pool) {
@@ -176,6 +210,8 @@ func (l *look) ask(ctx context.Context, pool *proxy.Pool, fall int) (passes map[
 			reasons[a.name] = answer.Reason
 			if l.fails[a.key] >= needs {
 				passes[a.name] = false
+			} else {
+				l.pending = true
 			}
 		}
 	}
@@ -208,54 +244,156 @@ func own(c *health.Check) bool {
 	return c.Address() != "" || c.Kind() == "exec" || c.Kind() == "postgres"
 }
 
-// rollBack takes the swap back. What keeps it from that is said, and tried again at the next look.
-func (l *look) rollBack(ctx context.Context, why string) string {
+// rollBack takes the swap back. What keeps it from that is said, and tried again at the next look, also after the watch's
+// deadline.
+func (l *look) rollBack(ctx context.Context, svc *proxy.Service, why string, st *State) {
 	begun := time.Now()
+	cur := l.r.opt.Switch.Current()
+	target, all := cur.SwappedWith(l.service)
 	op, err := l.r.opt.Switch.RollBack(ctx, l.service, why)
 	if err != nil {
-		refused := err.Error()
-		var r *proxy.Refusal
-		if errors.As(err, &r) {
-			refused = r.Message
+		if l.gone() || ctx.Err() != nil {
+			return // another change came first
 		}
-		if refused != l.refused { // once, not at each look
-			l.r.opt.Log.Error("breach, and not rolled back", zap.String("service", l.service), zap.String("breach", why), zap.String("error", refused))
+		st.Breach, st.Refused = why, err.Error()
+		if st.BreachSince = l.shown.BreachSince; st.BreachSince.IsZero() {
+			st.BreachSince = begun
 		}
-		l.refused = refused
-		return "breach: " + why + "; not rolled back: " + refused
+		r := &proxy.Refusal{}
+		_ = errors.As(err, &r)
+		st.Hint = wayOut(r, target, serving(cur, all))
+		l.tell(st)
+		return
 	}
 	v := op.View()
-	l.r.opt.Log.Warn("rolled back", zap.String("service", l.service), zap.String("breach", why), zap.Uint64("revision", v.Revision),
+	l.r.opt.Log.Warn("rolled back", zap.String("service", l.service), zap.String("target", target), zap.String("breach", why), zap.Uint64("revision", v.Revision),
 		zap.Duration("after", time.Since(l.watch.Since)), zap.Duration("took", time.Since(begun)))
-	return "rolled back: " + why
+	l.r.mu.Lock()
+	defer l.r.mu.Unlock()
+	for _, name := range all {
+		l.r.rolledBack[name]++
+	}
+	st.Note = "rolled back: " + why
+}
+
+// serving is the pool that is active in all of the services; POOL when they differ.
+func serving(cur *proxy.Snapshot, services []string) string {
+	pool := ""
+	for _, name := range services {
+		if svc := cur.Service(name); svc != nil && (pool == "" || pool == svc.Active.Name) {
+			pool = svc.Active.Name
+			continue
+		}
+		return "POOL"
+	}
+	return pool
+}
+
+// wayOut is what to do about a rollback that was refused.
+func wayOut(r *proxy.Refusal, target, pool string) string {
+	const again = "the door tries again at each look"
+	switch {
+	case r.Code == proxy.CodeGate:
+		return fmt.Sprintf("%s: start a server there; `turnout back %s --force` goes back all the same; `turnout swap %s %s --watch 0s` keeps the new side", again, target, target, pool)
+	case r.Hint != "":
+		return again + "; " + r.Hint
+	}
+	return again
+}
+
+// gone tells whether the watch has ended, by another change.
+func (l *look) gone() bool {
+	svc := l.r.opt.Switch.Current().Service(l.service)
+	return svc == nil || svc.Watch == nil || !svc.Watch.Since.Equal(l.watch.Since)
+}
+
+// noteEvery bounds how often it is journalled that a breach goes on.
+const noteEvery = time.Minute
+
+// tell logs what keeps a breach from being acted upon when it changes, and journals it, which is an event too.
+func (l *look) tell(st *State) {
+	if st.Refused != l.shown.Refused {
+		l.r.opt.Log.Error("breach, and not rolled back", zap.String("service", l.service), zap.String("breach", st.Breach), zap.String("refused", st.Refused), zap.String("hint", st.Hint))
+	}
+	if time.Since(l.noted) < noteEvery || st.Refused == l.shown.Refused && !l.noted.IsZero() {
+		return
+	}
+	l.noted = time.Now()
+	text := fmt.Sprintf("watch: breached, rollback refused because %s; the breach: %s", st.Refused, st.Breach)
+	if err := l.r.opt.Switch.Note(proxy.Note{Target: l.service, Text: text, Outcome: proxy.OutcomeFailed, Who: proxy.TheDoor}); err != nil {
+		l.r.opt.Log.Error("a breach could not be journalled", zap.String("service", l.service), zap.Error(err))
+	}
 }
 
 // passed ends a watch at its deadline, or goes on with a staged swap.
-func (l *look) passed(ctx context.Context, svc *proxy.Service, st *State) string {
+func (l *look) passed(ctx context.Context, svc *proxy.Service, st *State) {
 	lasted := l.watch.Until.Sub(l.watch.Since).Round(time.Millisecond)
 	if len(l.watch.Steps) > 0 {
-		if _, err := l.r.opt.Switch.NextStep(ctx, l.service); err != nil {
-			why := "the next step cannot be taken: " + err.Error()
-			return l.rollBack(ctx, why)
+		err := l.wrong
+		if err == nil {
+			_, err = l.r.opt.Switch.NextStep(ctx, l.service)
 		}
-		return "next step"
+		if st.Note = "next step"; err != nil && !l.gone() {
+			l.rollBack(ctx, svc, "the next step cannot be taken: "+err.Error(), st)
+		}
+		return
+	}
+	if waits := l.others(); waits != "" {
+		st.Note = "nothing was found; it ends together with the watch of " + waits
+		return
 	}
 	looks := "looks"
 	if st.Looks == 1 {
 		looks = "look"
 	}
-	reason := fmt.Sprintf("%s without a breach, %d %s", lasted, st.Looks, looks)
-	if st.Looks <= 1 && lasted > 2*svc.Spec.Watch.Interval {
+	outcome, reason := proxy.WatchPassed, fmt.Sprintf("%s without a breach, %d %s", lasted, st.Looks, looks)
+	switch {
+	case l.wrong != nil:
+		outcome, reason = proxy.WatchSuperseded, "its rule could not be used, nothing was judged: "+l.wrong.Error()
+	case l.missed:
 		reason = "its deadline passed while no door was there to look"
 	}
-	if err := l.r.opt.Switch.EndWatch(l.service, l.watch.Since, reason); err != nil {
-		return err.Error()
+	if err := l.r.opt.Switch.EndWatch(l.service, l.watch.Since, outcome, reason); err != nil {
+		st.Note = err.Error()
 	}
-	return reason
 }
 
-// CheckRule refuses a rule that cannot be worked out.
+// others names a service that was swapped with this one and whose watch does not end yet: they end as one, or go back as one.
+func (l *look) others() string {
+	cur := l.r.opt.Switch.Current()
+	_, all := cur.SwappedWith(l.service)
+	l.r.mu.Lock()
+	defer l.r.mu.Unlock()
+	for _, name := range all {
+		if svc := cur.Service(name); svc == nil || svc.Watch == nil || !svc.Watch.Since.Equal(l.watch.Since) {
+			continue
+		}
+		if other := l.r.looks[name]; other == nil || !other.over || !other.watch.Since.Equal(l.watch.Since) {
+			return name
+		}
+	}
+	return ""
+}
+
+// Keeps says which watch could not be judged any more with those checks, of a service that the file still has; "": none.
+func (r *Rollout) Keeps(spec *proxy.Spec, checks []string) string {
+	for i := range spec.Services {
+		svc := r.opt.Switch.Current().Service(spec.Services[i].Name)
+		if svc == nil || svc.Watch == nil {
+			continue
+		}
+		if _, err := health.NewRule(svc.Watch.If, checks); err != nil {
+			return fmt.Sprintf("%s is watched until %s, rolled back if %s, and with this file that cannot be judged: %v", svc.Spec.Name, svc.Watch.Until.Format(time.TimeOnly), svc.Watch.If, err)
+		}
+	}
+	return ""
+}
+
+// CheckRule refuses a rule that cannot be worked out, or could be meant otherwise.
 func (r *Rollout) CheckRule(text string) error {
-	_, err := health.NewRule(text, r.opt.Checks.Names())
-	return err
+	rule, err := health.NewRule(text, r.opt.Checks.Names())
+	if err != nil {
+		return err
+	}
+	return rule.Ambiguous()
 }

@@ -82,14 +82,15 @@ type change struct {
 	watch  bool   // wait for the watch that the swap may have begun
 
 	op        *api.Operation
-	told      int             // steps written
-	announced bool            // the result's first lines are written
-	hooked    map[string]bool // steps whose hook has run
+	told      int               // steps written
+	announced bool              // the result's first lines are written
+	hooked    map[string]bool   // steps whose hook has run
+	refused   map[string]string // service → why its breach was last said not to be rolled back
 }
 
 // do carries the change out. Its context ends with a signal or --timeout; see follow.go.
 func (ch *change) do() error {
-	ch.hooked = map[string]bool{}
+	ch.hooked, ch.refused = map[string]bool{}, map[string]string{}
 	w := newWait(ch.cli.timeout)
 	defer w.stop()
 	if err := ch.begin(w); err != nil {

@@ -1,7 +1,9 @@
 package main
 
 import (
+	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"time"
 
@@ -79,6 +81,7 @@ func (ch *change) awaitWatch(w *wait) error {
 	told := map[string]bool{}
 	since := map[string]time.Time{}
 	gone := time.Time{}
+	var ended error
 	for {
 		ctx, cancel := context.WithTimeout(w.ctx, statusPatience)
 		st, err := ch.door.Status(ctx, "")
@@ -93,8 +96,12 @@ func (ch *change) awaitWatch(w *wait) error {
 			return ch.lost(err)
 		case err == nil:
 			gone = time.Time{}
-			if done, err := ch.watches(st, told, since); done {
-				return err
+			done, err := ch.watches(st, told, since)
+			if err != nil && (ended == nil || isRolledBack(err)) { // of several in a group the worst
+				ended = err
+			}
+			if done {
+				return ended
 			}
 		}
 		select {
@@ -102,6 +109,11 @@ func (ch *change) awaitWatch(w *wait) error {
 		case <-w.ctx.Done():
 		}
 	}
+}
+
+func isRolledBack(err error) bool {
+	var e *api.Error
+	return errors.As(err, &e) && e.Code == api.CodeRolledBack
 }
 
 // tellWatches says which watches go on when the command leaves before them.
@@ -130,16 +142,23 @@ func (ch *change) watches(st *api.Status, told map[string]bool, since map[string
 	done = true
 	for _, name := range members(st, ch.target) {
 		s := st.Services[name]
-		if s.Watch != nil {
+		if told[name] {
+			continue
+		}
+		ours := s.Watched != nil && s.Watched.Since.Equal(since[name]) // and whoever came in between may watch anew
+		if s.Watch != nil && !ours {
 			done = false
 			if since[name] != s.Watch.Since {
 				since[name] = s.Watch.Since
 				ch.cli.notef("watch: %s until %s; rolled back if %s", name, s.Watch.Until.Local().Format(time.TimeOnly), s.Watch.If)
 			}
-			ch.cli.progress("watch: %s, %s left, %s", name, left(&s.Watch.Until), s.Watch.Note)
+			if e := ch.breached(name, s.Watch, st); e != nil {
+				return true, e
+			}
+			ch.cli.progress("watch: %s, %s left, %s", name, left(&s.Watch.Until), cmp.Or(s.Watch.Note, s.Watch.Breach))
 			continue
 		}
-		if s.Watched == nil || s.Watched.Since.Before(ch.op.Started) || s.Watched.Since.Before(since[name]) || told[name] {
+		if s.Watched == nil || s.Watched.Since.Before(ch.op.Started) || s.Watched.Since.Before(since[name]) {
 			continue
 		}
 		told[name] = true
@@ -151,7 +170,32 @@ func (ch *change) watches(st *api.Status, told map[string]bool, since map[string
 			err = &api.Error{Code: api.CodeConflict, Message: fmt.Sprintf("the watch of %s was ended by another change: %s", name, s.Watched.Reason), Holds: ch.holds(st)}
 		}
 	}
+	for _, name := range sortedKeys(since) {
+		if _, there := st.Services[name]; !there && !told[name] {
+			told[name] = true
+			err = &api.Error{Code: api.CodeConflict, Message: fmt.Sprintf("the watch of %s was ended by another change: a reload took the service away", name), Holds: ch.holds(st)}
+		}
+	}
 	return done, err
+}
+
+// breached says of a breach that cannot be rolled back what is known, when that changes. At the watch's deadline the command
+// waits no longer; the door does.
+func (ch *change) breached(name string, w *api.Watch, st *api.Status) error {
+	if w.Breach == "" {
+		delete(ch.refused, name)
+		return nil
+	}
+	if w.Refused != ch.refused[name] {
+		ch.refused[name] = w.Refused
+		ch.cli.notef("watch: %s breached: %s", name, w.Breach)
+		ch.cli.notef("watch: rollback refused because %s", w.Refused)
+		ch.cli.notef("watch: %s", w.Hint)
+	}
+	if time.Now().Before(w.Until) {
+		return nil
+	}
+	return &api.Error{Code: api.CodeFailed, Message: fmt.Sprintf("%s is breached and could not be rolled back until its watch's deadline: %s", name, w.Refused), Holds: ch.holds(st), Hint: w.Hint}
 }
 
 func wordOf(outcome string) string {

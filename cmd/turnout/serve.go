@@ -6,10 +6,12 @@ import (
 	"crypto/tls"
 	"errors"
 	"fmt"
+	"maps"
 	"os"
 	"os/signal"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"strconv"
 	"sync/atomic"
 	"syscall"
@@ -354,13 +356,17 @@ func (s *serving) reload(plan bool) (*admin.Reloading, error) {
 	}, nil
 }
 
-// ahead says what a file would ask anew of servers that serve, and why it would leave a service without one.
+// ahead says what a file would ask anew of servers that serve, and why it would leave a service without one, or without its
+// watch.
 func (s *serving) ahead(ctx context.Context, next *config.Config) (words []string, nobody string) {
 	for _, a := range s.rounds.Ahead(ctx, next.Spec(), next.Checks()) {
 		words = append(words, a.Words()...)
 		if a.Nobody && nobody == "" {
 			nobody = fmt.Sprintf("%s: by its new checks no server of %s would be ready: %s", a.Service, a.Pool, a.Fails[0])
 		}
+	}
+	if nobody == "" {
+		nobody = s.rollout.Keeps(next.Spec(), slices.Collect(maps.Keys(next.Checks())))
 	}
 	return words, nobody
 }

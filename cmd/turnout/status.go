@@ -181,6 +181,15 @@ func (c *cli) servicesTable(st *api.Status) {
 		c.printf("group %s: %s", g, strings.Join(st.Groups[g], ", "))
 		c.groupBackLine(g, st)
 	}
+	for _, name := range sortedKeys(st.Services) {
+		switch w := st.Services[name].Watch; {
+		case w == nil:
+		case w.Breach != "":
+			c.printf("watch: %s breached since %s, rollback refused because %s; `turnout status %s` says what to do", name, w.BreachSince.Local().Format(time.TimeOnly), w.Refused, name)
+		default:
+			c.printf("watch: %s until %s (%s left)", name, w.Until.Local().Format(time.TimeOnly), left(&w.Until))
+		}
+	}
 }
 
 // active is the active pool, while the service is split with its share.
@@ -323,6 +332,11 @@ func (c *cli) serviceDetails(name string, st *api.Status) {
 		c.printf("watched until %s (%s left): rolled back if %s%s", w.Until.Local().Format(time.DateTime), left(&w.Until), w.If, because(w.Note))
 		if len(w.Steps) > 0 {
 			c.printf("steps to %s that follow: %v", w.Pool, w.Steps)
+		}
+		if w.Breach != "" {
+			c.printf("watch: breached since %s: %s", w.BreachSince.Local().Format(time.DateTime), w.Breach)
+			c.printf("watch: rollback refused because %s", w.Refused)
+			c.printf("watch: %s", w.Hint)
 		}
 	} else if w := s.Watched; w != nil {
 		c.printf("watch %s at %s: %s", wordOf(w.Outcome), w.Ended.Local().Format(time.DateTime), w.Reason)
