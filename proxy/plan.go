@@ -106,13 +106,17 @@ func (s *Snapshot) targets(name string) ([]*Service, *Refusal) {
 		return []*Service{svc}, nil
 	}
 	if members, ok := s.Groups[name]; ok {
-		out := make([]*Service, len(members))
-		for i, m := range members {
-			out[i] = s.Service(m)
-		}
-		return out, nil
+		return servicesOf(s, members), nil
 	}
 	return nil, refuse(CodeNotFound, "no service or group is named %q", name).hint("%s", Among(name, s.Names())).holds(s.still(nil))
+}
+
+func servicesOf(s *Snapshot, names []string) []*Service {
+	out := make([]*Service, len(names))
+	for i, n := range names {
+		out[i] = s.Service(n)
+	}
+	return out
 }
 
 // services are those that the change is of.
