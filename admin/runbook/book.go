@@ -38,6 +38,9 @@ type Step struct {
 	Drain, Hold, For     time.Duration
 	Then                 string
 	Exclusive, Soft, On  bool
+	Cancel               bool   // maintenance: of the one that is announced
+	At                   string // maintenance: when it begins, as config.When reads it, once the step's turn has come
+	Message              string // maintenance, read-only: for the public
 	Force                bool
 	Reason               string
 	Percent              float64
@@ -52,6 +55,8 @@ type Step struct {
 	NoWatch              bool
 	RollbackIf           string
 	WaitFor              string // a check that the new side has to pass while clients wait
+	SlowStart            time.Duration
+	NoSlowStart          bool   // ready: all of the share at once, whatever the service says
 	Snapshot             string // snapshot, compare: its name
 }
 

@@ -10,6 +10,7 @@ import (
 
 	"github.com/turnout-proxy/turnout/admin/api"
 	"github.com/turnout-proxy/turnout/admin/client"
+	"github.com/turnout-proxy/turnout/config"
 )
 
 // request is what every change carries.
@@ -41,11 +42,28 @@ func (s *Step) ask(ctx context.Context, door *client.Client, r api.ChangeRequest
 	case "release":
 		return door.Release(ctx, s.Target, r)
 	case "maintenance":
-		return door.Maintenance(ctx, s.Target, api.MaintenanceRequest{ChangeRequest: r, On: &s.On, For: lasts, Soft: s.Soft, Drain: drain, Then: s.Then})
+		req := api.MaintenanceRequest{ChangeRequest: r, On: &s.On, For: lasts, Soft: s.Soft, Message: s.Message, Drain: drain, Then: s.Then}
+		if s.Cancel {
+			req.On, req.Cancel = nil, true
+		}
+		if s.At != "" {
+			at, err := config.When(s.At, time.Now())
+			if err != nil {
+				return nil, err
+			}
+			req.At = &at
+		}
+		return door.Maintenance(ctx, s.Target, req)
+	case "read-only":
+		return door.ReadOnly(ctx, s.Target, api.ReadOnlyRequest{ChangeRequest: r, On: &s.On, For: lasts, Message: s.Message})
 	case "drain":
 		return door.Drain(ctx, s.Target, s.Pool, s.Server, api.DrainRequest{ChangeRequest: r, Drain: drain, Then: s.Then})
 	case "ready":
-		return door.Ready(ctx, s.Target, s.Pool, s.Server, api.ReadyRequest{ChangeRequest: r})
+		req := api.ReadyRequest{ChangeRequest: r}
+		if s.SlowStart > 0 || s.NoSlowStart {
+			req.SlowStart = new(api.Duration(s.SlowStart))
+		}
+		return door.Ready(ctx, s.Target, s.Pool, s.Server, req)
 	case "weight":
 		return door.Weight(ctx, s.Target, s.Pool, s.Server, api.WeightRequest{ChangeRequest: r, Weight: &s.Weight})
 	}

@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/turnout-proxy/turnout/admin/api"
 	"github.com/turnout-proxy/turnout/admin/client"
@@ -146,13 +147,17 @@ func (c *check) change(ctx context.Context, s *Step, planned bool) []string {
 	if s.StartNew != "" {
 		c.shell(s, "start_new: ", s.StartNew)
 	}
-	grouped := s.Verb == "swap" || s.Verb == "back" || s.Verb == "hold" || s.Verb == "release" || s.Verb == "maintenance"
+	grouped := s.Verb == "swap" || s.Verb == "back" || s.ofAll()
 	names, ok := c.services(s, s.Target, grouped)
 	if !ok || !c.members(s, names) {
 		return []string{"cannot be done"}
 	}
 	if f := c.st.Frozen; f != nil && planned {
 		c.refuse(s, "the door is frozen by %s%s: `turnout unfreeze` first", f.By, because(f.Reason))
+		return []string{"cannot be done"}
+	}
+	if at, err := config.When(s.At, time.Now()); err == nil && !at.After(time.Now()) { // when its turn comes, all the more
+		c.refuse(s, "at: %s has passed", s.At)
 		return []string{"cannot be done"}
 	}
 	fresh := planned && !slices.ContainsFunc(names, func(n string) bool { return c.moved[n] })
@@ -182,6 +187,9 @@ func (c *check) change(ctx context.Context, s *Step, planned bool) []string {
 		return []string{"cannot be done"}
 	}
 	var out []string
+	if typed := s.typed(); strings.Contains(typed, " --") { // what the door's own words need not repeat
+		out = []string{"would: " + typed}
+	}
 	for _, line := range op.Plan {
 		out = append(out, "would: "+line)
 	}
@@ -190,7 +198,7 @@ func (c *check) change(ctx context.Context, s *Step, planned bool) []string {
 
 // later says what a step would do that comes after others of the same services.
 func later(s *Step, planned bool) []string {
-	words := "would: turnout " + s.Verb + " " + verbs[s.Verb].words(s)
+	words := "would: " + s.typed()
 	if planned {
 		words += " (after the steps before it)"
 	}
@@ -209,6 +217,11 @@ func because(reason string) string {
 	return ": " + reason
 }
 
+// ofAll tells whether the step's target may be all.
+func (s *Step) ofAll() bool {
+	return s.Verb == "hold" || s.Verb == "release" || s.Verb == "maintenance" || s.Verb == "read-only"
+}
+
 // services are those of a service, a group or all.
 func (c *check) services(s *Step, name string, grouped bool) ([]string, bool) {
 	if _, ok := c.st.Services[name]; ok {
@@ -218,7 +231,7 @@ func (c *check) services(s *Step, name string, grouped bool) ([]string, bool) {
 	if grouped && ok {
 		return members, true
 	}
-	if all := s.Verb == "hold" || s.Verb == "release" || s.Verb == "maintenance"; all && name == "all" {
+	if s.ofAll() && name == "all" {
 		return slices.Sorted(maps.Keys(c.st.Services)), true
 	}
 	if ok {
@@ -245,6 +258,10 @@ func (c *check) missing(s *Step, what, name string, known []string) {
 func (c *check) members(s *Step, services []string) bool {
 	for _, name := range services {
 		svc := c.st.Services[name]
+		if s.Verb == "read-only" && svc.Mode != "http" {
+			c.refuse(s, "%s is of mode %s: only of http the door knows what reads and what writes", name, svc.Mode)
+			return false
+		}
 		pool := s.Pool
 		if pool == "" && (s.Verb == "keep" || s.Servers != nil) {
 			pool = svc.Active

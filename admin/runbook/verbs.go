@@ -7,6 +7,7 @@ import (
 	"strconv"
 	"strings"
 	"time"
+	"unicode"
 
 	"github.com/turnout-proxy/turnout/config"
 )
@@ -34,7 +35,7 @@ type key struct {
 // The keys that several verbs have.
 var (
 	target    = key{text: func(s *Step) *string { return &s.Target }}
-	reason    = key{text: func(s *Step) *string { return &s.Reason }}
+	reason    = key{parse: oneLine(maxReason, func(s *Step) *string { return &s.Reason })}
 	force     = key{yes: func(s *Step) *bool { return &s.Force }}
 	drain     = key{duration: func(s *Step) *time.Duration { return &s.Drain }}
 	lasts     = key{duration: func(s *Step) *time.Duration { return &s.For }}
@@ -52,7 +53,28 @@ var (
 	rollback  = key{text: func(s *Step) *string { return &s.RollbackIf }}
 	named     = key{text: func(s *Step) *string { return &s.Snapshot }}
 	saying    = key{text: func(s *Step) *string { return &s.Text }}
+	message   = key{parse: oneLine(maxMessage, func(s *Step) *string { return &s.Message })}
 )
+
+// What the door takes at most, in bytes.
+const (
+	maxReason  = 1000
+	maxMessage = 500
+)
+
+// oneLine takes a text that the door shows to people: it refuses others, and that should not wait until the step's turn.
+func oneLine(most int, field func(s *Step) *string) func(*Step, string) string {
+	return func(s *Step, text string) string {
+		*field(s) = text
+		switch {
+		case len(text) > most:
+			return "has " + strconv.Itoa(len(text)) + " bytes; want " + strconv.Itoa(most) + " at most"
+		case strings.ContainsFunc(text, func(r rune) bool { return unicode.IsControl(r) || r == unicode.ReplacementChar }):
+			return "want one line of text"
+		}
+		return ""
+	}
+}
 
 func setTarget(s *Step, text string) string { s.Target = text; return "" }
 
@@ -106,6 +128,32 @@ func setOn(s *Step, text string) string {
 	case "off", "false":
 	default:
 		return "want on or off"
+	}
+	return ""
+}
+
+func setState(s *Step, text string) string {
+	if s.Cancel = text == "cancel"; s.Cancel {
+		return ""
+	}
+	if setOn(s, text) != "" {
+		return "want on, off or cancel"
+	}
+	return ""
+}
+
+func setAt(s *Step, text string) string {
+	s.At = text
+	if _, err := config.When(text, time.Now()); err != nil {
+		return err.Error()
+	}
+	return ""
+}
+
+func setSlowStart(s *Step, text string) string {
+	d, err := time.ParseDuration(text)
+	if s.SlowStart, s.NoSlowStart = d, d == 0; err != nil || d < 0 {
+		return "want a duration such as 60s, or 0s for none"
 	}
 	return ""
 }
@@ -173,15 +221,22 @@ func init() { // verbs and their readers name each other
 			keys: map[string]key{"target": target, "for": lasts, "reason": reason, "force": force}},
 		"release": {want: "release: TARGET", words: targetWords, short: setTarget, need: []string{"target"},
 			keys: map[string]key{"target": target, "reason": reason}},
-		"maintenance": {want: "maintenance: {target: TARGET or all, state: on or off}", need: []string{"target", "state"},
-			words: func(s *Step) string { return map[bool]string{true: "on ", false: "off "}[s.On] + s.Target },
-			keys:  map[string]key{"target": target, "state": {parse: setOn}, "for": lasts, "soft": soft, "drain": drain, "then": then, "reason": reason, "force": force},
+		"maintenance": {want: "maintenance: {target: TARGET or all, state: on, off or cancel}", words: stateWords, need: []string{"target", "state"},
+			keys: map[string]key{"target": target, "state": {parse: setState}, "at": {parse: setAt}, "for": lasts, "message": message, "soft": soft, "drain": drain, "then": then, "reason": reason, "force": force},
 			checks: func(s *Step) string {
 				switch {
-				case !s.On && (s.For != 0 || s.Soft || s.Drain != 0 || s.Then != ""):
-					return "for, soft, drain and then belong to state: on"
+				case !s.On && (s.At != "" || s.For != 0 || s.Message != "" || s.Soft || s.Drain != 0 || s.Then != ""):
+					return "at, for, message, soft, drain and then belong to state: on"
 				case s.Soft && (s.Drain != 0 || s.Then != ""):
 					return "soft drains nothing: leave out drain and then"
+				}
+				return ""
+			}},
+		"read-only": {want: "read-only: {target: TARGET or all, state: on or off}", words: stateWords, need: []string{"target", "state"},
+			keys: map[string]key{"target": target, "state": {parse: setOn}, "for": lasts, "message": message, "reason": reason, "force": force},
+			checks: func(s *Step) string {
+				if !s.On && (s.For != 0 || s.Message != "") {
+					return "for and message belong to state: on"
 				}
 				return ""
 			}},
@@ -202,7 +257,7 @@ func init() { // verbs and their readers name each other
 		"drain": {want: "drain: SERVICE/POOL or SERVICE/POOL/SERVER", words: (*Step).place, short: setPlace, need: []string{"place"},
 			keys: map[string]key{"place": place, "drain": drain, "then": then, "reason": reason, "force": force}},
 		"ready": {want: "ready: SERVICE/POOL or SERVICE/POOL/SERVER", words: (*Step).place, short: setPlace, need: []string{"place"},
-			keys: map[string]key{"place": place, "reason": reason, "force": force}},
+			keys: map[string]key{"place": place, "slow_start": {parse: setSlowStart}, "reason": reason, "force": force}},
 		"weight": {want: "weight: {place: SERVICE/POOL/SERVER, weight: N}", need: []string{"place", "weight"},
 			words: func(s *Step) string { return s.place() + " " + strconv.Itoa(s.Weight) },
 			keys:  map[string]key{"place": place, "weight": {parse: setWeight}, "reason": reason, "force": force},
@@ -213,6 +268,58 @@ func init() { // verbs and their readers name each other
 				return ""
 			}},
 	}
+}
+
+func stateWords(s *Step) string {
+	switch {
+	case s.Cancel:
+		return "cancel " + s.Target
+	case s.On:
+		return "on " + s.Target
+	}
+	return "off " + s.Target
+}
+
+// typed is the step as a command that can be typed, flags and all.
+func (s *Step) typed() string {
+	out := []string{"turnout", s.Verb, verbs[s.Verb].words(s)}
+	flag := func(there bool, name, value string) {
+		if there {
+			out = append(out, "--"+name, Quote(value))
+		}
+	}
+	flag(s.At != "", "at", s.At)
+	flag(s.For > 0, "for", s.For.String())
+	flag(s.Message != "", "message", s.Message)
+	flag(s.Drain > 0, "drain", s.Drain.String())
+	flag(s.Then != "", "then", s.Then)
+	flag(s.Hold > 0, "hold", s.Hold.String())
+	flag(s.StopOld != "", "stop-old", s.StopOld)
+	flag(s.StartNew != "", "start-new", s.StartNew)
+	flag(s.WaitFor != "", "wait-for", s.WaitFor)
+	flag(s.Watch > 0 || s.NoWatch, "watch", s.Watch.String())
+	flag(s.RollbackIf != "", "rollback-if", s.RollbackIf)
+	flag(s.SlowStart > 0 || s.NoSlowStart, "slow-start", s.SlowStart.String())
+	for _, f := range []struct {
+		there bool
+		name  string
+	}{{s.Soft, "soft"}, {s.Exclusive, "exclusive"}, {s.Force, "force"}} {
+		if f.there {
+			out = append(out, "--"+f.name)
+		}
+	}
+	return strings.Join(out, " ")
+}
+
+// Quote writes a word so that a shell reads it back as that word.
+func Quote(s string) string {
+	plainWord := s != "" && !strings.ContainsFunc(s, func(r rune) bool {
+		return !(r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' || r >= '0' && r <= '9' || strings.ContainsRune("_-./:=@%+,[]", r))
+	})
+	if plainWord {
+		return s
+	}
+	return "'" + strings.ReplaceAll(s, "'", `'\''`) + "'"
 }
 
 func verbNames() []string { return slices.Sorted(maps.Keys(verbs)) }

@@ -14,6 +14,7 @@ import (
 	"golang.org/x/term"
 
 	"github.com/turnout-proxy/turnout/admin/api"
+	"github.com/turnout-proxy/turnout/admin/runbook"
 )
 
 // This file holds how the command speaks to people. Its rules: results go to stdout, everything else to stderr,
@@ -269,15 +270,7 @@ func proof(p *api.Proof) string {
 }
 
 // quote writes a word so that a shell reads it back as that word.
-func quote(s string) string {
-	plainWord := s != "" && !strings.ContainsFunc(s, func(r rune) bool {
-		return !(r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' || r >= '0' && r <= '9' || strings.ContainsRune("_-./:=@%+,[]", r))
-	})
-	if plainWord {
-		return s
-	}
-	return "'" + strings.ReplaceAll(s, "'", `'\''`) + "'"
-}
+func quote(s string) string { return runbook.Quote(s) }
 
 // commandLine writes a whole command the way it can be typed.
 func commandLine(args []string) string {
