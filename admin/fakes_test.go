@@ -46,10 +46,13 @@ func (p *plane) Quiet(services []string) map[string]proxy.Tally {
 	return out
 }
 
-func (p *plane) Cut(servers []*proxy.Server, _ proxy.Cuts) {
+func (p *plane) Cut(servers []*proxy.Server, _ proxy.Cuts) <-chan struct{} {
 	for _, s := range servers {
 		p.end(s, true)
 	}
+	carried := make(chan struct{})
+	close(carried)
+	return carried
 }
 
 // connect makes one connection of a client of the service.

@@ -8,8 +8,8 @@ type Cut uint8
 // Ways of cutting, from none at all over the gentlest on.
 const (
 	CutNot         Cut = iota
-	CutIdle            // when nothing has moved on it for a moment and nothing is under way
-	CutAfterAnswer     // also when its server's bytes have just been carried whole
+	CutIdle            // when nothing has moved on it since the look before the last one, and nothing is under way
+	CutAfterAnswer     // also when its client begins to ask anew: before a byte of that is carried
 	CutNow             // whatever it is doing
 )
 
@@ -49,10 +49,14 @@ const (
 	cutTick     = 10 * time.Millisecond
 )
 
+// idleLooks is how many looks a connection must pass without a byte to be idle. A time would not tell: that of a loop is of
+// the round's begin, and a loop that was kept from its processor takes what has just moved for long ago.
+const idleLooks = 2
+
 // cutTime is how long it takes to end all connections whose time comes evenly spread over a time.
 func cutTime(over time.Duration) time.Duration { return over + cutIdleFor + cutAfterFor + cutNowFor }
 
-// CutsAt says how to end connections whose time comes evenly spread over a time, so long after its begin.
+// CutsAt says how to end connections whose time comes evenly spread over a time, so long after its begin; before it, none.
 func CutsAt(since, over time.Duration) Cuts {
 	var c Cuts
 	for i, later := range [...]time.Duration{0, cutIdleFor, cutIdleFor + cutAfterFor} {

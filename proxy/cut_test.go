@@ -102,3 +102,28 @@ func TestCloseOver_AnExclusiveSwapEndsAllAtOnceForOthersWait(t *testing.T) {
 		}
 	})
 }
+
+// Loops that come to nothing for longer than a way of cutting lasts: each has its turn all the same, the gentlest first.
+func TestDrain_EachWayOfCuttingHasItsTurnsHoweverLateTheLoopsAre(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
+		p := newPlane(1)
+		sw := doorOn(t, p, &journal{}, two(t, "web"), &proxy.Memory{})
+		p.mu.Lock()
+		p.behind = 2 * time.Second
+		busy := p.arrive("c", "web", 0)
+		p.claim(busy)
+		busy.busy, busy.stuck = true, true
+		p.mu.Unlock()
+		op := must(t, sw, proxy.Change{Verb: proxy.VerbSwap, Target: "web", Drain: time.Second})
+		for op.View().Ended.IsZero() {
+			time.Sleep(time.Second)
+		}
+		p.mu.Lock()
+		defer p.mu.Unlock()
+		for how, want := range map[proxy.Cut]int{proxy.CutNot: 1, proxy.CutIdle: 25, proxy.CutAfterAnswer: 25, proxy.CutNow: 50} {
+			if p.looks[how] < want {
+				t.Errorf("told %d times to cut in way %d, want at least %d: %v", p.looks[how], how, want, p.looks)
+			}
+		}
+	})
+}

@@ -113,7 +113,7 @@ func (s *Switch) runDrain(d *drain) {
 		d.waitGone(time.Until(d.until))
 		s.endSessions(d.move.service)
 	} else {
-		d.waitEmpty(time.Until(d.until))
+		d.waitEmpty(time.Until(d.until) - d.looksBefore())
 	}
 	if d.remaining() > 0 && d.move.then == ThenClose {
 		s.cutLeft(d)
@@ -190,15 +190,34 @@ func (d *drain) waitGone(limit time.Duration) {
 	}
 }
 
-// cutLeft ends what is left, the gentlest way first, spread over the time that the drain has for it.
+// looksBefore is how long before its deadline a drain that cuts has the loops look at the connections: what has not moved
+// since is idle when the deadline comes.
+func (d *drain) looksBefore() time.Duration {
+	if d.move.then != ThenClose {
+		return 0
+	}
+	return idleLooks * tickOf(d.move.closeOver)
+}
+
+// cutLeft ends what is left, the gentlest way first, spread over the time that the drain has for it. That time passes by
+// turns which every loop has had, each of two ticks at most: so on a machine that comes to nothing for a second, each
+// way of cutting has its turn all the same.
 func (s *Switch) cutLeft(d *drain) {
 	over := d.move.closeOver
-	for since := time.Duration(0); since < cutTime(over) && d.remaining() > 0; since = time.Since(d.until) {
+	tick := tickOf(over)
+	for since := -d.looksBefore(); since < cutTime(over) && d.remaining() > 0; {
+		begun := time.Now()
 		s.mu.Lock()
 		d.cutting = true
-		s.opt.Plane.Cut(d.servers(), CutsAt(max(since, 0), over))
+		carried := s.opt.Plane.Cut(d.servers(), CutsAt(since, over))
 		s.mu.Unlock()
-		d.waitEmpty(tickOf(over))
+		select {
+		case <-carried:
+		case <-d.gone:
+			return
+		}
+		d.waitEmpty(tick)
+		since += min(time.Since(begun), 2*tick)
 	}
 }
 

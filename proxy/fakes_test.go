@@ -219,7 +219,9 @@ type plane struct {
 	cuts    map[*proxy.Server]int
 	late    bool // cuts are posted, and carried out in the next quiet point only
 	posted  []func()
-	store   func() // called first in a quiet point that follows a store: the loops may have seen the snapshot before
+	behind  time.Duration         // how late loops carry out cuts
+	looks   [proxy.CutNow + 1]int // how often loops were told to cut so
+	store   func()                // called first in a quiet point that follows a store: the loops may have seen the snapshot before
 }
 
 func newPlane(loops int) *plane {
@@ -525,14 +527,28 @@ func (p *plane) answer(c *client) {
 }
 
 // Cut implements proxy.Plane.
-func (p *plane) Cut(servers []*proxy.Server, cuts proxy.Cuts) {
+func (p *plane) Cut(servers []*proxy.Server, cuts proxy.Cuts) <-chan struct{} {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if p.late {
-		p.posted = append(p.posted, func() { p.cut(servers, cuts) })
-		return
+	carried := make(chan struct{})
+	do := func() {
+		p.looks[cuts.Of(0, 0)]++
+		p.cut(servers, cuts)
+		close(carried)
 	}
-	p.cut(servers, cuts)
+	switch {
+	case p.late:
+		p.posted = append(p.posted, do)
+	case p.behind > 0:
+		time.AfterFunc(p.behind, func() {
+			p.mu.Lock()
+			defer p.mu.Unlock()
+			do()
+		})
+	default:
+		do()
+	}
+	return carried
 }
 
 func (p *plane) cut(servers []*proxy.Server, cuts proxy.Cuts) {

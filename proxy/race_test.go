@@ -106,16 +106,25 @@ func (r *racer) Quiet(services []string) map[string]proxy.Tally {
 	return out
 }
 
-func (r *racer) Cut(servers []*proxy.Server, _ proxy.Cuts) {
+func (r *racer) Cut(servers []*proxy.Server, _ proxy.Cuts) <-chan struct{} {
+	carried := make(chan struct{})
+	var wg sync.WaitGroup
+	wg.Add(len(r.loops))
+	go func() { // ends when all loops have, or take no more
+		wg.Wait()
+		close(carried)
+	}()
 	for _, l := range r.loops {
 		r.post(l, func() {
+			defer wg.Done()
 			for _, c := range slices.Clone(l.clients) {
 				if c.on && slices.Contains(servers, c.srv) {
 					l.end(c, true)
 				}
 			}
-		}, func() {})
+		}, wg.Done)
 	}
+	return carried
 }
 
 // known counts a claim on a server that has max_connections 3, from after it was made to before it is ended.

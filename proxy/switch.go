@@ -24,8 +24,9 @@ type Plane interface {
 	// that wait though their service is no longer held. It returns the sum of the loops' tallies of the
 	// services named.
 	Quiet(services []string) map[string]Tally
-	// Cut ends connections of the servers on every loop, as far as cuts allows, and returns at once.
-	Cut(servers []*Server, cuts Cuts)
+	// Cut has every loop look at its connections of the servers and end them as far as cuts allows. It returns at
+	// once; the channel is closed when all loops have.
+	Cut(servers []*Server, cuts Cuts) <-chan struct{}
 }
 
 // Prepared is a change that a Plane is ready for.

@@ -49,10 +49,13 @@ func TestSwapBack_IsNotHitByCutsOfBefore(t *testing.T) {
 		}
 		p.mu.Lock()
 		old := connect()
-		p.late = true
 		p.mu.Unlock()
 		must(t, sw, proxy.Change{Verb: proxy.VerbSwap, Target: "web", Drain: time.Second})
-		time.Sleep(time.Second + time.Millisecond)
+		time.Sleep(time.Second - time.Millisecond)
+		p.mu.Lock()
+		p.late = true
+		p.mu.Unlock()
+		time.Sleep(2 * time.Millisecond)
 		synctest.Wait()
 		var fresh *client
 		p.mu.Lock()

@@ -303,16 +303,29 @@ func (f *Front) Quiet(services []string) map[string]proxy.Tally {
 }
 
 // Cut implements proxy.Plane.
-func (f *Front) Cut(servers []*proxy.Server, cuts proxy.Cuts) {
+func (f *Front) Cut(servers []*proxy.Server, cuts proxy.Cuts) <-chan struct{} {
+	carried := make(chan struct{})
+	var left atomic.Int32
+	left.Store(int32(len(f.doors)))
+	done := func() {
+		if left.Add(-1) == 0 {
+			close(carried)
+		}
+	}
 	for _, e := range f.doors {
-		e.loop.Post(func() {
+		posted := e.loop.Post(func() {
+			defer done()
 			for _, s := range servers {
 				for _, w := range e.workers {
 					w.Cut(s, cuts)
 				}
 			}
 		})
+		if !posted { // stopped
+			done()
+		}
 	}
+	return carried
 }
 
 // Addr is the address a listener slot is bound to; "" if it is not open.

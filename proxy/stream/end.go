@@ -107,7 +107,7 @@ func (w *worker) midway(c *conn, why ending) bool {
 	case endCutOff:
 		return true
 	case endStopped:
-		return !w.quiet(c, idleCut)
+		return !w.quiet(c)
 	case endIdle:
 		unacked, err := loop.OutQueue(int(c.fd[client]))
 		return c.half[client].pending() || c.half[server].pending() || err == 0 && unacked > 0
@@ -174,6 +174,7 @@ func (w *worker) resetSoon(slot uint32, c *conn) {
 		return
 	}
 	if c.flags&orderly != 0 {
+		w.ignore(c)
 		w.end(slot, c, endCut)
 		return
 	}
@@ -181,18 +182,32 @@ func (w *worker) resetSoon(slot uint32, c *conn) {
 	w.end(slot, c, endReset)
 }
 
-// quiet tells whether nothing is under way on a started connection: the last byte came from the server at
-// least idle nanoseconds ago, and neither side has anything that is not carried yet.
-func (w *worker) quiet(c *conn, idle int64) bool {
-	if c.lastSide != server || w.loop.Now()-c.last < idle || c.half[client].pending() || c.half[server].pending() {
+// carriedAll tells whether the last byte of a started connection came from the server, and all that it has said is carried.
+func (w *worker) carriedAll(c *conn) bool {
+	if c.lastSide != server || c.half[client].pending() || c.half[server].pending() {
 		return false
 	}
-	for _, fd := range c.fd {
-		if n, err := loop.InQueue(int(fd)); err != 0 || n > 0 {
-			return false
+	n, err := loop.InQueue(int(c.fd[server]))
+	return err == 0 && n == 0
+}
+
+// ignore reads what the client has begun to ask: closed with that unread, the socket would answer by a reset.
+func (w *worker) ignore(c *conn) {
+	for range pumpRounds {
+		if n, err := loop.Recv(int(c.fd[client]), w.loop.Buffer()); err != 0 || n == 0 {
+			return
 		}
 	}
-	return true
+}
+
+// quiet tells whether nothing is under way on a started connection: the last byte came from the server idleCut ago, and
+// neither side has anything that is not carried yet.
+func (w *worker) quiet(c *conn) bool {
+	if w.loop.Now()-c.last < idleCut || !w.carriedAll(c) {
+		return false
+	}
+	n, err := loop.InQueue(int(c.fd[client]))
+	return err == 0 && n == 0
 }
 
 // idleCut is for how long nothing has moved on a connection that counts as idle.
@@ -214,12 +229,14 @@ func (w *worker) Cut(srv *proxy.Server, cuts proxy.Cuts) {
 				_ = loop.SetLinger0(int(c.fd[server]))
 				w.end(slot, c, endReset)
 			}
-		case w.quiet(c, idleCut):
+		case c.last < w.targets[ti].looks[1] && w.quiet(c):
 			w.leave(slot, c)
 		case how == proxy.CutNow:
 			w.end(slot, c, endCutOff)
 		}
 		slot = next
 	}
-	w.targets[ti].cuts = cuts
+	t := &w.targets[ti]
+	t.cuts = cuts
+	t.looks = [...]int64{w.loop.Now(), t.looks[0]}
 }

@@ -1,6 +1,7 @@
 package stream_test
 
 import (
+	"bufio"
 	"fmt"
 	"io"
 	"net"
@@ -388,6 +389,58 @@ func TestDrain_AnAnswerInPiecesIsNotCutInTheMiddle(t *testing.T) {
 		}
 	}
 	t.Errorf("only %d answers without a long gap: the test shows too little", judged)
+}
+
+// A server that pauses in the middle of an answer is not cut there, however often loops look, and its client is told the end
+// only when it asks again: by an end of stream, with nothing of the new question carried.
+func TestDrain_APauseInAnAnswerIsNotItsEnd(t *testing.T) {
+	asked, more := make(chan string, 10), make(chan string)
+	srv := serve(t, "blue", func(c *net.TCPConn) {
+		defer c.Close()
+		for in := bufio.NewReader(c); ; {
+			line, err := in.ReadString('\n')
+			if err != nil {
+				close(asked)
+				return
+			}
+			asked <- line
+			for part := range more {
+				fmt.Fprint(c, part)
+				if part == "end\n" {
+					break
+				}
+			}
+		}
+	})
+	d := openDoor(t, pools([]string{"blue", srv.address()}, []string{"green", echo(t, "green").address()}))
+	blue := d.Current().Service("svc").Pool("blue").Servers()
+	c := d.dial("svc")
+	fmt.Fprintln(c, "what?")
+	if got := <-asked; got != "what?\n" {
+		t.Fatal(got)
+	}
+	<-d.plane.Cut(blue, proxy.CutAfterAnswer.All())
+	for _, part := range []string{"a", "b", "end\n"} {
+		more <- part
+		got := make([]byte, len(part))
+		if _, err := io.ReadFull(c, got); err != nil || string(got) != part {
+			t.Fatalf("%q, %v", got, err)
+		}
+	}
+	if n := blue[0].Connections(); n != 1 {
+		t.Fatalf("%d connections after the answer", n)
+	}
+	fmt.Fprintln(c, "and now?")
+	if s, err := readAll(c); s != "" || err != nil {
+		t.Errorf("%q, %v", s, err)
+	}
+	d.gone()
+	if sockErr(c) {
+		t.Error("a reset after the orderly end")
+	}
+	if got, ok := <-asked; ok {
+		t.Errorf("the server was asked %q", got)
+	}
 }
 
 // A busy client that asks again and again is cut between an answer and its next question, never in an answer. One that

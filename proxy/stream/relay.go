@@ -52,7 +52,10 @@ func (w *worker) pump(slot uint32, c *conn, s int) bool {
 		case h.is(eof):
 			return w.ended(slot, c, s)
 		case !h.is(readable):
-			return w.rested(slot, c, s)
+			return true
+		case round == 0 && s == client && w.asksAnew(slot, c):
+			w.leave(slot, c)
+			return false
 		case round == pumpRounds:
 			w.loop.Again(w.token(slot, uint8(s)))
 			return true
@@ -206,13 +209,14 @@ func (w *worker) ended(slot uint32, c *conn, s int) bool {
 	return true
 }
 
-// rested is the moment at which everything that side s has said so far is carried.
-func (w *worker) rested(slot uint32, c *conn, s int) bool {
-	if s == server && w.targets[c.target].cuts.Of(w.loop.ID(), slot) >= proxy.CutAfterAnswer && w.quiet(c, 0) {
-		w.leave(slot, c)
+// asksAnew tells, of a connection that is to end after the answer it is in, whether its client has begun to ask again: its
+// first bytes after the server's are there, and none of them is carried yet. A pause of the server ends no answer.
+func (w *worker) asksAnew(slot uint32, c *conn) bool {
+	if w.targets[c.target].cuts.Of(w.loop.ID(), slot) < proxy.CutAfterAnswer || !w.carriedAll(c) {
 		return false
 	}
-	return true
+	asked, err := loop.InQueue(int(c.fd[client]))
+	return err == 0 && asked > 0
 }
 
 // rest sets the idle timer. It is set once and looks at conn.last when it fires, so that a byte costs no timer.

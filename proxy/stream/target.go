@@ -13,10 +13,11 @@ type target struct {
 	dials  int32  // conns that dial it, or whose client is yet to be reset
 	count  int32  // conns in the list
 
-	// cuts: which of its connections end when the server's bytes have just been carried whole
-	// (proxy.CutAfterAnswer). The quiet point clears it, since a change may have ended the drain; a drain
-	// that goes on sets it again.
+	// cuts: which of its connections end when their clients begin to ask anew (proxy.CutAfterAnswer). The quiet
+	// point clears it, since a change may have ended the drain; a drain that goes on sets it again.
 	cuts proxy.Cuts
+	// looks: when Cut looked at its connections the last time, and the time before. See idle.
+	looks [2]int64
 }
 
 // target finds or makes the loop's target of a server.
