@@ -46,9 +46,11 @@ func (p *plane) Quiet(services []string) map[string]proxy.Tally {
 	return out
 }
 
-func (p *plane) Cut(servers []*proxy.Server, _ proxy.Cuts) <-chan struct{} {
+func (p *plane) Cut(servers []*proxy.Server, cuts proxy.Cuts) <-chan struct{} {
 	for _, s := range servers {
-		p.end(s, true)
+		if cuts.Of(0, 0) != proxy.CutNot {
+			p.end(s, true)
+		}
 	}
 	carried := make(chan struct{})
 	close(carried)

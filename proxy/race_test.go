@@ -106,7 +106,7 @@ func (r *racer) Quiet(services []string) map[string]proxy.Tally {
 	return out
 }
 
-func (r *racer) Cut(servers []*proxy.Server, _ proxy.Cuts) <-chan struct{} {
+func (r *racer) Cut(servers []*proxy.Server, cuts proxy.Cuts) <-chan struct{} {
 	carried := make(chan struct{})
 	var wg sync.WaitGroup
 	wg.Add(len(r.loops))
@@ -118,7 +118,7 @@ func (r *racer) Cut(servers []*proxy.Server, _ proxy.Cuts) <-chan struct{} {
 		r.post(l, func() {
 			defer wg.Done()
 			for _, c := range slices.Clone(l.clients) {
-				if c.on && slices.Contains(servers, c.srv) {
+				if c.on && cuts.Of(0, 0) != proxy.CutNot && slices.Contains(servers, c.srv) {
 					l.end(c, true)
 				}
 			}
