@@ -20,6 +20,7 @@ type Planned struct {
 
 	record Record
 	moves  []move
+	slow   []string // slow starts that begin by it, in words
 	asks   []ask
 }
 

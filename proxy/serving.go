@@ -82,9 +82,10 @@ func (s *Service) sealedBy(next *Service) []*Server {
 	return out
 }
 
-// onlyServers checks that each name is a server of the pool and returns the pool in which those take new work and no
+// onlyServers checks that each name is a server of the pool and returns the pool in which ch.Servers take new work and no
 // others do.
-func (p *Planned) onlyServers(cur *Snapshot, svc *Service, pool *Pool, names []string) (*Pool, *Refusal) {
+func (p *Planned) onlyServers(cur *Snapshot, svc *Service, pool *Pool, ch *Change, now time.Time) (*Pool, *Refusal) {
+	names := ch.Servers
 	known := make([]string, len(pool.Members))
 	for i := range pool.Members {
 		known[i] = pool.Members[i].Name
@@ -100,15 +101,50 @@ func (p *Planned) onlyServers(cur *Snapshot, svc *Service, pool *Pool, names []s
 	members := slices.Clone(pool.Members)
 	for i := range members {
 		m := &members[i]
-		if m.Drained = !slices.Contains(names, m.Name); m.Drained {
-			m.start(0, time.Time{})
-		}
+		m.Drained = !slices.Contains(names, m.Name)
 		if !m.Drained && m.Weight == 0 {
 			return nil, refuse(CodeUsage, "%s/%s/%s has weight 0, so it takes no new work", svc.Spec.Name, pool.Name, m.Name).
 				hint("`turnout weight %s/%s/%s 1` first", svc.Spec.Name, pool.Name, m.Name).holds(cur.still(svc))
 		}
 	}
+	svc.warmUp(members, ch, now)
 	return newPool(pool.Name, members, svc.Spec), nil
+}
+
+// warmUp has those members that come in by a change of the serving set begin with a slow start: beside one that has its
+// whole share already, for what they do not take yet has to go somewhere. With none, all share evenly. Going back by a
+// breach is no time for it, and those it goes back to served until a moment ago.
+func (s *Service) warmUp(members []Member, ch *Change, now time.Time) {
+	slowly, warm := ch.slowStart(s.Spec), false
+	for i := range members {
+		m := &members[i]
+		warm = warm || !m.Drained && m.warmup == nil && !m.Health.Down() && s.Serving.gives(m.Server)
+	}
+	for i := range members {
+		switch m := &members[i]; {
+		case m.Drained || !warm:
+			m.start(0, now)
+		case !s.Serving.gives(m.Server) && !m.Health.Down() && ch.rollback == nil:
+			m.start(slowly, now)
+		}
+	}
+}
+
+// slowStarts says which members of a pool of a service begin with a slow start by the change; "" when none does.
+func (p *Planned) slowStarts(service string, pool *Pool, now time.Time) string {
+	var names []string
+	var w *Warmup
+	for i := range pool.Members {
+		if m := &pool.Members[i]; m.warmup != nil && m.warmup.Begun.Equal(now) {
+			names, w = append(names, m.Name), m.warmup
+		}
+	}
+	if names == nil {
+		return ""
+	}
+	all := shorten(names)
+	p.slow = append(p.slow, fmt.Sprintf("%s/%s: %s at a tenth of the share at first, at all of it after %s", service, pool.Name, all, w.For))
+	return fmt.Sprintf("; slow start of %s for %s", w.For, all)
 }
 
 // place puts a pool that was made anew where the one of its name was.
@@ -137,7 +173,7 @@ func (p *Planned) keep(cur *Snapshot, ch *Change, now time.Time) ([]*Service, *R
 		return nil, refuse(CodeUsage, "keep: say which servers of %s to keep", name).
 			hint("servers of %s, its active pool: %s", pool.Name, shorten(pool.readyNames())).holds(cur.still(svc))
 	}
-	made, err := p.onlyServers(cur, svc, pool, ch.Servers)
+	made, err := p.onlyServers(cur, svc, pool, ch, now)
 	if err != nil {
 		return nil, err
 	}
@@ -195,7 +231,7 @@ func serverNames(servers []*Server) string {
 // pool is not the active one, it becomes so.
 func (p *Planned) serveOnly(cur *Snapshot, svc *Service, dest *Pool, ch *Change, now time.Time) (*Service, *Refusal) {
 	name := svc.Spec.Name
-	made, err := p.onlyServers(cur, svc, dest, ch.Servers)
+	made, err := p.onlyServers(cur, svc, dest, ch, now)
 	if err != nil {
 		return nil, err
 	}
@@ -222,7 +258,7 @@ func (p *Planned) serveOnly(cur *Snapshot, svc *Service, dest *Pool, ch *Change,
 		m.names[0] = dest.Name + "/" + orNone(strings.Join(dest.readyNames(), ","))
 	}
 	p.moves = append(p.moves, m)
-	p.say("%s: %s -> %s; %s on %s %s", name, m.names[0], m.names[1], plural(connections(m.sealed), "connection"), orNone(serverNames(m.sealed)), m.ending())
+	p.say("%s: %s -> %s; %s on %s %s%s", name, m.names[0], m.names[1], plural(connections(m.sealed), "connection"), orNone(serverNames(m.sealed)), m.ending(), p.slowStarts(name, made, now))
 	return &next, nil
 }
 

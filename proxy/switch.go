@@ -433,6 +433,9 @@ func (s *Switch) inForce(op *Operation, ch Change, cur *Snapshot, p *Planned, pr
 		s.keepWarm(name)
 	}
 	s.supersede(cur, p.Next)
+	for _, text := range p.slow {
+		s.say(op, "slow start", "%s", text)
+	}
 	for i := range p.moves {
 		s.startDrain(op, &p.moves[i])
 	}
