@@ -404,6 +404,7 @@ func (c *Claimer) Hold(svc *Service) bool {
 		cell.overflowed.Add(1)
 		return false
 	}
+	cell.waiting++
 	cell.heldTotal.Add(1)
 	return true
 }
@@ -422,6 +423,7 @@ const (
 func (c *Claimer) Unhold(svc *Service, live *Live, end HoldEnd) {
 	live.held.Add(-1)
 	cell := &live.cells[c.loop]
+	cell.waiting--
 	switch end {
 	case HoldExpired:
 		cell.expired.Add(1)
@@ -459,14 +461,18 @@ func (s *Service) DownLimit() time.Duration {
 type Tally struct {
 	FirstStart int64 // Clock instant of the first start since then; 0: none yet
 	Resteered  int
-	Released   int
+	Released   int // let in, or to be let in as soon as those before them are
 }
 
 // Tally reads the loop's share. It belongs into a quiet point.
 func (c *Claimer) Tally(svc *Service) Tally {
 	cell := &svc.Live.cells[c.loop]
 	cell.look(svc)
-	return Tally{cell.first, cell.resteered, cell.released}
+	t := Tally{cell.first, cell.resteered, cell.released}
+	if svc.Hold == nil && svc.Maintenance == nil {
+		t.Released += cell.waiting
+	}
+	return t
 }
 
 // Add joins the tallies of two loops.

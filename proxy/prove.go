@@ -90,7 +90,6 @@ func (s *Switch) refresh(op *Operation) {
 		if p.firstNew == 0 {
 			p.firstNew = t.FirstStart
 		}
-		p.Held = max(p.Held, t.Released)
 		if p.BySession {
 			p.lookOld()
 		}

@@ -132,6 +132,7 @@ type serviceCell struct {
 	first     int64  // Clock instant of the first start since steerRev; 0: none yet
 	resteered int    // dials taken back since steerRev
 	released  int    // clients let in from a hold since steerRev
+	waiting   int    // clients that wait at the door
 
 	accepted   atomic.Uint64
 	refused    atomic.Uint64 // answered by the door: maintenance, no server
@@ -142,7 +143,7 @@ type serviceCell struct {
 	own        [len(OwnStatuses) + 1]atomic.Uint64
 	secured    atomic.Uint64 // TLS handshakes
 	insecure   atomic.Uint64 // clients without one, though the service asks for it
-	_          [16]byte
+	_          [8]byte
 }
 
 // Pool is a named set of servers in a snapshot.

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -288,6 +289,37 @@ func TestMaintenance_TurnsNewClientsAwayAndSoftKeepsOthers(t *testing.T) {
 				t.Fatal(got)
 			}
 		})
+	}
+}
+
+// Only so many are let in at once, so that a server which has just begun is not flooded; the proof once told only of those.
+func TestHandover_TheProofCountsAllThatWaitedForIt(t *testing.T) {
+	blue, green := echo(t, "blue"), echo(t, "green")
+	d := openDoor(t, pools([]string{"blue", blue.address()}, []string{"green", green.address()}))
+	op := d.must(proxy.Change{Verb: proxy.VerbSwap, Target: "svc", To: "green", Hold: 20 * time.Second, StopOld: true})
+	waitFor(t, "the hook is waited for", func() bool { return op.View().Waiting == "stop_old" })
+	var conns []net.Conn
+	for range 600 {
+		conns = append(conns, d.dial("svc"))
+	}
+	waitFor(t, "600 wait", func() bool { return d.held() == 600 })
+	if err := op.Continue("stop_old", ""); err != nil {
+		t.Fatal(err)
+	}
+	if p := d.ended(op); p.Held != 600 {
+		t.Errorf("the proof tells of %d that waited, want 600", p.Held)
+	}
+	told := false
+	for _, s := range op.View().Steps {
+		told = told || s.Name == "commit" && strings.Contains(s.Text, "600 waiting clients released")
+	}
+	if !told {
+		t.Errorf("steps: %+v", op.View().Steps)
+	}
+	for _, c := range conns {
+		if got := readLine(t, c); got != "green" {
+			t.Fatal(got)
+		}
 	}
 }
 
