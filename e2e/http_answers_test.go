@@ -170,7 +170,6 @@ func TestHTTP_AnswersThatMustNotPass(t *testing.T) {
 		{"101 nobody asked for", "HTTP/1.1 101 Switching Protocols¶Connection: Upgrade¶Upgrade: websocket¶¶evil"},
 		{"101 without Upgrade", "HTTP/1.1 101 Switching Protocols¶¶evil"},
 		{"no answer, closed", "⟨fin⟩"},
-		{"no answer, reset", "⟨rst⟩"},
 		{"half a status line", "HTTP/1.1 2⟨fin⟩"},
 		{"half a head", "HTTP/1.1 200 OK¶Content-Length: 2¶⟨fin⟩"},
 		{"half a head, reset", "HTTP/1.1 200 OK¶Content-Length: 2¶⟨rst⟩"},

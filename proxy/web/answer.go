@@ -46,6 +46,7 @@ func (w *worker) finishAnswer(slot uint32, c *client, status int, out, body []by
 	c.state = reading
 	c.status, c.headAt = uint16(status), w.loop.Now()
 	c.flags &^= answered
+	w.forgetHead(c)                        // else it would be taken for the next request
 	if svc := w.answering(c); svc != nil { // before anybody can see the answer
 		w.claims.Own(svc, status)
 	}

@@ -53,7 +53,7 @@ func (w *worker) bulk(slot uint32, c *client, us uint32, u *upstream) bool {
 		u.flags |= upSlow
 	default:
 		w.loop.PutPipe(pipe)
-		return w.serverEnded(slot, c, us, u, err == 0)
+		return w.serverEnded(slot, c, us, u, err)
 	}
 	w.loop.PutPipe(pipe)
 	return true

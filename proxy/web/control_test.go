@@ -6,6 +6,7 @@ import (
 	"net"
 	"net/netip"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -218,5 +219,61 @@ func TestHeldRequestsWaitUnreadAndAreToldWhenItIsTooMuch(t *testing.T) {
 	d.must(proxy.Change{Verb: proxy.VerbRelease, Target: "svc"})
 	if status, body := a.answer(); body != "green" {
 		t.Errorf("after the release: %s %s", status, body)
+	}
+}
+
+// What is kept of a request, so that it can be sent once more, must not be taken for the client's next one when the door
+// answers in the server's place: that answer would be taken for another request's.
+func TestARequestThatTheDoorAnswersInTheServersPlaceLeavesNothingBehind(t *testing.T) {
+	for name, c := range map[string]struct {
+		end    func(c *net.TCPConn, cut func())
+		status string
+	}{
+		"too late": {func(*net.TCPConn, func()) {}, "HTTP/1.1 504 Gateway Timeout"},
+		"cut":      {func(_ *net.TCPConn, cut func()) { cut() }, "HTTP/1.1 503 Service Unavailable"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			cut := make(chan struct{}, 1)
+			var mu sync.Mutex
+			var asked []string
+			address := toy(t, func(tc *net.TCPConn, r *bufio.Reader) {
+				for {
+					h, err := head(r)
+					if err != nil {
+						return
+					}
+					path := strings.Fields(h)[1]
+					mu.Lock()
+					asked = append(asked, path)
+					mu.Unlock()
+					if path == "/mute" {
+						c.end(tc, func() { cut <- struct{}{} })
+						_, _ = r.ReadByte() // until the door ends it
+						return
+					}
+					fmt.Fprintf(tc, "HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%s", len(path), path)
+				}
+			})
+			spec := pools([]string{"blue", address})
+			spec.Services[0].Timeouts.Response = 300 * time.Millisecond
+			d := openDoor(t, spec)
+			conn := d.dial()
+			for _, path := range []string{"/first", "/mute", "/last"} {
+				conn.send("GET " + path + " HTTP/1.1\r\nHost: h\r\n\r\n")
+				if path == "/mute" && name == "cut" {
+					<-cut
+					d.Cut(d.Current().Service("svc").Pools[0].Servers()[0])
+				}
+				switch status, body := conn.answer(); {
+				case path == "/mute" && status != c.status, path != "/mute" && body != path:
+					t.Fatalf("%s: %s %s", path, status, body)
+				}
+			}
+			mu.Lock()
+			defer mu.Unlock()
+			if got := strings.Join(asked, " "); got != "/first /mute /last" {
+				t.Errorf("the server was asked %s", got)
+			}
+		})
 	}
 }

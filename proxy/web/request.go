@@ -55,7 +55,7 @@ func (w *worker) sendOn(slot uint32, c *client, us uint32, buf []byte, n int) bo
 	} else {
 		w.keep(&u.out, payload[-a:])
 	}
-	if u.uses > 0 && c.flags&retried == 0 && c.repeatable() {
+	if c.flags&unread == 0 && c.repeatable() {
 		c.headLen = uint16(n)
 		w.keep(&c.in, buf[:n], rest[used:])
 	} else {

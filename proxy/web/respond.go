@@ -35,7 +35,7 @@ func (w *worker) respond(slot uint32, c *client, us uint32, u *upstream) bool {
 			w.keep(&u.in, b[:n])
 			return true
 		case err != 0 || m == 0:
-			return w.serverEnded(slot, c, us, u, err == 0 && !w.cutShort(us, u))
+			return w.serverEnded(slot, c, us, u, err)
 		case m < len(b)-n && u.flags&(upHup|inUpSession) == 0:
 			u.flags &^= upReadable // short, so the socket is empty; an event tells of more
 		}
@@ -222,21 +222,19 @@ func (w *worker) flush(slot uint32, c *client) bool {
 	return true
 }
 
-// serverEnded is a server that closed, or (orderly is false) broke the connection. False, always: the request is no
-// longer under way on it.
-func (w *worker) serverEnded(slot uint32, c *client, us uint32, u *upstream, orderly bool) bool {
+// serverEnded is a server that closed, or (err) broke the connection. False, always: the request is no longer under way
+// on it.
+func (w *worker) serverEnded(slot uint32, c *client, us uint32, u *upstream, err syscall.Errno) bool {
 	switch {
 	case u.flags&upHead != 0:
-		if orderly && u.body.AtEOF() == h1.ErrNone {
+		if err == 0 && !w.cutShort(us, u) && u.body.AtEOF() == h1.ErrNone {
 			u.flags |= upLast
 			w.finish(slot, c, us, u)
 			return false
 		}
 		return w.failed(slot, c, answerBadResponse) // and the client must not take what it has for a whole
-	case c.headLen > 0:
-		// Not a word: it was closing this connection when the request came. RFC 9112 9.3.1.
+	case c.headLen > 0 && c.anew(u, err):
 		w.detach(slot, c, false)
-		c.flags |= retried
 		w.resume(slot, c)
 		return false
 	case u.flags&upSpoke != 0:

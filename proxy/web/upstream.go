@@ -1,6 +1,7 @@
 package web
 
 import (
+	"syscall"
 	"time"
 
 	"github.com/turnout-proxy/turnout/proxy"
@@ -152,9 +153,25 @@ func (w *worker) idleOf(c *client, s *proxy.Server) uint32 {
 	return none
 }
 
-// repeatable tells whether the request under way may be sent a second time when the server was seen to close
-// without a word: RFC 9112 9.3.1, RFC 9110 9.2.2.
+// repeatable tells whether the request under way may be sent once more when the server was seen to close without a
+// word: RFC 9112 9.3.1, RFC 9110 9.2.2.
 func (c *client) repeatable() bool { return c.info.Method.Idempotent() && c.info.Body == h1.BodyNone }
+
+// anew tells whether the request under way, which is repeatable, is sent once more, on a new connection. Each reason
+// counts once: a request that its server dies of must not go round.
+func (c *client) anew(u *upstream, err syscall.Errno) bool {
+	switch {
+	case u.uses > 1 && c.flags&retried == 0: // the server was closing the connection when the request came
+		c.flags |= retried
+	case err == syscall.ECONNRESET && c.flags&unread == 0:
+		// So a kernel ends connections with bytes that nobody has read: of a server that died, or that stopped before
+		// it had accepted them. While a process dies its port may still be open when its connections have ended.
+		c.flags |= retried | unread
+	default:
+		return false
+	}
+	return true
+}
 
 // putBack has a connection wait for the next request.
 func (w *worker) putBack(us uint32) {

@@ -56,7 +56,7 @@ func (w *worker) watch(slot uint32, c *client) bool {
 func (w *worker) rest(slot uint32, c *client) {
 	c.state, c.rev, c.tried, c.headLen, c.status, c.sent = reading, 0, 0, 0, 0, 0
 	c.target, c.sentAt, c.headAt = -1, 0, 0
-	c.flags &^= retried | portless | answered | counted | past | unknown | parted | asked | openEnded
+	c.flags &^= retried | unread | portless | answered | counted | past | unknown | parted | asked | openEnded
 	at := int64(0)
 	if svc := w.sw.Current().At(int(c.listener)); svc != nil {
 		limit := svc.Spec.Timeouts.Idle

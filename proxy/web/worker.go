@@ -108,7 +108,8 @@ const (
 	shut                         // the door's side was ended
 	spoken                       // a request has begun on this connection
 	prior                        // its first bytes may be HTTP/2's preface
-	retried                      // the request was sent once already, to a connection that the server was closing
+	retried                      // the request was sent once already, in vain: only a new connection will do
+	unread                       // and nobody had read it, on a connection that was new
 )
 
 // block is bytes that wait: those from off to end of a loop's block.
