@@ -12,7 +12,6 @@ import (
 	"os/exec"
 	"path/filepath"
 	"slices"
-	"strconv"
 	"strings"
 	"sync"
 	"syscall"
@@ -131,92 +130,6 @@ func overlap(events []nodeEvent) (longest time.Duration, moves int) {
 	return longest, moves - 1
 }
 
-// rate asks a door at a steady pace.
-type rate struct {
-	address string
-	stop    chan struct{}
-	work    sync.WaitGroup
-	// request makes the n-th request, and answered gets what came with 200; it is called by one at a time.
-	request  func(n int) *http.Request
-	answered func(r *http.Request, body []byte)
-
-	mu      sync.Mutex
-	asked   int
-	longest time.Duration
-	failed  []failedAsk
-}
-
-type failedAsk struct {
-	began time.Time
-	why   string
-}
-
-func startRate(address string, perSecond int) *rate {
-	r := &rate{address: address, stop: make(chan struct{}), answered: func(*http.Request, []byte) {}}
-	r.request = func(int) *http.Request {
-		q, _ := http.NewRequest(http.MethodGet, "http://"+address+"/", nil)
-		return q
-	}
-	return r.begin(perSecond)
-}
-
-func (r *rate) begin(perSecond int) *rate {
-	h := &http.Client{Timeout: slower(60 * time.Second), Transport: &http.Transport{MaxIdleConnsPerHost: 64}}
-	r.work.Go(func() { // ends with stop
-		defer h.CloseIdleConnections()
-		tick := time.NewTicker(time.Second / time.Duration(perSecond))
-		defer tick.Stop()
-		var asking sync.WaitGroup
-		defer asking.Wait()
-		for n := 0; ; n++ {
-			select {
-			case <-tick.C:
-				q := r.request(n)
-				asking.Go(func() { r.ask(h, q) }) // ends with its answer
-			case <-r.stop:
-				return
-			}
-		}
-	})
-	return r
-}
-
-func (r *rate) ask(h *http.Client, q *http.Request) {
-	began := time.Now()
-	resp, err := h.Do(q)
-	why := ""
-	var b []byte
-	if err != nil {
-		why = err.Error()
-	} else {
-		b, err = io.ReadAll(resp.Body)
-		_ = resp.Body.Close()
-		if err != nil || resp.StatusCode != http.StatusOK {
-			why = fmt.Sprintf("%s %s: %s: %s %v", q.Method, q.URL.Path, resp.Status, b, err)
-		}
-	}
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	r.asked++
-	r.longest = max(r.longest, time.Since(began))
-	if why != "" {
-		r.failed = append(r.failed, failedAsk{began, why})
-		return
-	}
-	r.answered(q, b)
-}
-
-// total is how many have been answered; it forgets the longest wait.
-func (r *rate) total() (asked int, longest time.Duration) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	asked, longest = r.asked, r.longest
-	r.longest = 0
-	return asked, longest
-}
-
-func (r *rate) end() { close(r.stop); r.work.Wait() }
-
 // webSocket opens one through the door, and returns the greeting.
 func webSocket(t *testing.T, address string) (net.Conn, string) {
 	t.Helper()
@@ -251,14 +164,6 @@ func startupTime() time.Duration {
 	return 700 * time.Millisecond
 }
 
-// ratePerSecond is E2E_RATE, for figures, else what a busy machine can do.
-func ratePerSecond() int {
-	if n, err := strconv.Atoi(os.Getenv("E2E_RATE")); err == nil {
-		return n
-	}
-	return 50
-}
-
 // examples/chainlink-file-lock, as its README says: there and back by hand, then the active one is killed.
 func TestExample_ChainlinkFileLock(t *testing.T) {
 	lock := "file:" + filepath.Join(room(t), "node.db")
@@ -287,53 +192,32 @@ func TestExample_ChainlinkFileLock(t *testing.T) {
 	if _, err := socket.Read(make([]byte, 64)); err != nil && err != io.EOF {
 		t.Logf("the WebSocket ended: %v", err)
 	}
-	_, longest := load.total()
-	t.Logf("there: the longest wait was %s; the standby needs %s", longest.Round(time.Millisecond), startup)
+	t.Logf("there: the longest wait was %s; the standby needs %s", load.settle(t).Round(time.Millisecond), startup)
 	primary.begin()
 	d.awaitNode("primary", "waiting")
 	back := d.must("back", "node", "--hold", "120s", "--drain", "5s", "--stop-old", standby.stop(), "--wait-for", "serves")
 	t.Logf("back:\n%s%s", back.out, back.err)
-	_, longest = load.total()
-	t.Logf("back: the longest wait was %s", longest.Round(time.Millisecond))
+	t.Logf("back: the longest wait was %s", load.settle(t).Round(time.Millisecond))
 	load.mu.Lock()
 	if len(load.failed) > 0 {
 		t.Errorf("%d of %d requests failed in the planned hand-overs: %+v", len(load.failed), load.asked, load.failed[0])
 	}
+	t.Logf("%d requests there and back, %d failed", load.asked, len(load.failed))
 	load.failed = nil
 	load.mu.Unlock()
 
 	standby.begin()
 	d.awaitNode("standby", "waiting")
-	killed := time.Now()
-	_ = primary.Process.Kill()
-	<-primary.ended
-	dead := time.Now()
+	dead, sent := load.kill(primary)
 	eventually(t, "the door follows the lock", func() bool { return d.service("node").Active == "standby" && d.service("node").State == "serving" })
-	n, _ := load.total()
-	eventually(t, "traffic flows again", func() bool { m, _ := load.total(); return m > n+30 })
-	t.Logf("kill -9: active, and released, after %s; the standby needs %s", time.Since(killed).Round(time.Millisecond), startup)
-	load.judge(t, dead)
+	longest := load.settle(t)
+	t.Logf("kill -9: %s; the standby needs %s; the longest wait was %s", d.followed(dead), startup, longest.Round(time.Millisecond))
+	load.judge(t, sent)
+	t.Logf("%.0f requests/s in all", load.pace())
 	longestOverlap, moves := overlap(records(t, primary, standby))
 	if longestOverlap > 0 || moves != 3 {
 		t.Errorf("the nodes' records overlap by %s in %d moves, want 0 in 3", longestOverlap, moves)
 	}
-}
-
-// judge: only what had been sent to the dead node may have failed; dead is when its process had ended.
-func (r *rate) judge(t *testing.T, dead time.Time) {
-	t.Helper()
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	for _, f := range r.failed {
-		if f.began.After(dead) {
-			t.Errorf("a request that began %s after the death failed: %s", f.began.Sub(dead), f.why)
-		}
-	}
-	whys := map[string]int{}
-	for _, f := range r.failed {
-		whys[f.why]++
-	}
-	t.Logf("%d requests, %d failed that began before the death: %v", r.asked, len(r.failed), whys)
 }
 
 func (d *door) awaitNode(name, state string) {
@@ -359,20 +243,16 @@ func TestExample_ChainlinkAdvisoryLock(t *testing.T) {
 	defer load.end()
 	eventually(t, "traffic flows", func() bool { n, _ := load.total(); return n > 30 })
 
-	killed := time.Now()
-	_ = primary.Process.Kill()
-	<-primary.ended
-	dead := time.Now()
+	dead, sent := load.kill(primary)
 	eventually(t, "the door follows the lock", func() bool { return d.service("node").Active == "secondary" && d.service("node").State == "serving" })
-	t.Logf("kill -9: followed after %s; the secondary needs %s", time.Since(killed).Round(time.Millisecond), startup)
-	n, _ := load.total()
-	eventually(t, "traffic flows again", func() bool { m, _ := load.total(); return m > n+30 })
-	load.judge(t, dead)
+	longest := load.settle(t)
+	t.Logf("kill -9: %s; the secondary needs %s; the longest wait was %s", d.followed(dead), startup, longest.Round(time.Millisecond))
+	load.judge(t, sent)
 
 	primary.begin() // it waits: the lock stays where it is, and so does the traffic
 	before := len(records(t, primary))
 	eventually(t, "the returning node is watched", func() bool { s := d.service("node").Pools["primary"].Servers["primary"]; return s.State == "failing" })
-	n, _ = load.total()
+	n, _ := load.total()
 	eventually(t, "traffic flows on", func() bool { m, _ := load.total(); return m > n+30 })
 	if after := len(records(t, primary)); after != before || d.service("node").Active != "secondary" {
 		t.Errorf("the returning node got %d requests, and %s is active", after-before, d.service("node").Active)
@@ -380,6 +260,7 @@ func TestExample_ChainlinkAdvisoryLock(t *testing.T) {
 	failedBefore := load.failures()
 	back := d.must("back", "node", "--exclusive", "--hold", "120s", "--drain", "5s", "--stop-old", secondary.stop(), "--wait-for", "holds-lock", "--reason", "hand back")
 	t.Logf("back:\n%s%s", back.out, back.err)
+	t.Logf("back: the longest wait was %s", load.settle(t).Round(time.Millisecond))
 	if n := load.failures(); n != failedBefore {
 		t.Errorf("%d requests failed in the hand-back", n-failedBefore)
 	}
@@ -400,7 +281,21 @@ func TestExample_ChainlinkAdvisoryLock(t *testing.T) {
 	_ = secondary.Process.Signal(syscall.SIGTERM)
 }
 
-func (r *rate) failures() int { r.mu.Lock(); defer r.mu.Unlock(); return len(r.failed) }
+// followed says when the failover of the node's service held, moved and let in, counted from an instant.
+func (d *door) followed(dead time.Time) string {
+	d.t.Helper()
+	all, err := d.Client.History(context.Background(), "node", 50)
+	if err != nil {
+		d.t.Fatal(err)
+	}
+	var steps []string
+	for _, r := range all {
+		if r.Who.Name == "failover" && r.Time.After(dead) {
+			steps = append(steps, fmt.Sprintf("%s after %s", r.Verb, r.Time.Sub(dead).Round(time.Millisecond)))
+		}
+	}
+	return strings.Join(steps, ", ")
+}
 
 func (d *door) lastSwapOf(service string) (last struct {
 	Who struct{ Name string }
