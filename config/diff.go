@@ -42,24 +42,24 @@ func Diff(old, next *proxy.Spec) []string {
 	return d.lines
 }
 
-// DiffConfig is Diff of the whole file. A reload does not carry out changes of state_dir, admin.socket and
-// admin.listen; those lines end in "(needs a restart)", and NeedsRestart gives them alone.
-func DiffConfig(old, next *Config) []string {
-	d := &diff{lines: NeedsRestart(old, next)}
+// DiffConfig is Diff of the whole file. A reload does not carry out changes of state_dir, admin.socket, admin.listen and
+// log.format; those lines end in "(needs a restart)", and NeedsRestart gives them alone. started is what the door began with.
+func DiffConfig(started, old, next *Config) []string {
+	d := &diff{lines: NeedsRestart(started, next)}
 	d.words("admin.roles.operate", roleInWords(old.Admin.Roles.Operate), roleInWords(next.Admin.Roles.Operate))
 	d.words("admin.roles.read", roleInWords(old.Admin.Roles.Read), roleInWords(next.Admin.Roles.Read))
 	d.words("log.level", old.Log.Level, next.Log.Level)
-	d.words("log.format", old.Log.Format, next.Log.Format)
 	d.checks(old.checks, next.checks)
 	return append(d.lines, Diff(old.spec, next.spec)...)
 }
 
-// NeedsRestart says what of next a reload leaves as it was; empty when nothing.
-func NeedsRestart(old, next *Config) []string {
+// NeedsRestart says what of next a reload leaves as it was when the door started; empty when nothing.
+func NeedsRestart(started, next *Config) []string {
 	d := &diff{after: " (needs a restart)"}
-	d.words("state_dir", old.StateDir, next.StateDir)
-	d.words("admin.socket", old.Admin.Socket, next.Admin.Socket)
-	d.words("admin.listen", old.Admin.Listen, next.Admin.Listen)
+	d.words("state_dir", started.StateDir, next.StateDir)
+	d.words("admin.socket", started.Admin.Socket, next.Admin.Socket)
+	d.words("admin.listen", started.Admin.Listen, next.Admin.Listen)
+	d.words("log.format", started.Log.Format, next.Log.Format)
 	return d.lines
 }
 

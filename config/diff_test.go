@@ -102,15 +102,15 @@ groups: {g: [api, node], i: [api]}
 `
 
 func TestDiff_SaysEachChangeInPlainWords(t *testing.T) {
-	got := DiffConfig(mustParse(t, textBefore), mustParse(t, textAfter))
+	got := DiffConfig(mustParse(t, textBefore), mustParse(t, textBefore), mustParse(t, textAfter))
 	want := []string{
 		"state_dir /s → /t (needs a restart)",
 		"admin.socket /a.sock → /run/turnout/admin.sock (needs a restart)",
 		"admin.listen none → :9900 (needs a restart)",
+		"log.format console → json (needs a restart)",
 		"admin.roles.operate users ann → users ann, bob",
 		"admin.roles.read none → groups staff",
 		"log.level info → debug",
-		"log.format console → json",
 		"check new added: grpc",
 		"check old changed",
 		"check gone removed",
@@ -180,7 +180,7 @@ func TestDiff_SaysEachChangeInPlainWords(t *testing.T) {
 	if !reflect.DeepEqual(got, want) {
 		t.Errorf("got:\n%s\nwant:\n%s", strings.Join(got, "\n"), strings.Join(want, "\n"))
 	}
-	if got := NeedsRestart(mustParse(t, textBefore), mustParse(t, textAfter)); !reflect.DeepEqual(got, want[:3]) {
+	if got := NeedsRestart(mustParse(t, textBefore), mustParse(t, textAfter)); !reflect.DeepEqual(got, want[:4]) {
 		t.Errorf("needs a restart: got %q", got)
 	}
 }

@@ -618,17 +618,39 @@ func memoryOf(s *Snapshot) *Memory {
 	return m
 }
 
+// Keeps refuses a file that declares the service without a pool that its new work goes to; split may be nil.
+func (sp *ServiceSpec) Keeps(active string, split *Split) *Refusal {
+	has := func(pool string) bool {
+		return slices.ContainsFunc(sp.Pools, func(ps PoolSpec) bool { return ps.Name == pool })
+	}
+	if !has(active) {
+		return refuse(CodeFailed, "the file no longer has services.%s.pools.%s, which is the active pool", sp.Name, active).
+			hint("`turnout swap %s POOL` away from it first, then reload", sp.Name)
+	}
+	if split == nil {
+		return nil
+	}
+	why := ""
+	for _, sh := range split.Shares {
+		if !has(sh.Pool) {
+			why = fmt.Sprintf("the file no longer has services.%s.pools.%s, which gets %s of the new clients", sp.Name, sh.Pool, sh.Percent)
+		}
+	}
+	if sp.Exclusive {
+		why = fmt.Sprintf("the file makes %s exclusive, but it is split: %s", sp.Name, split)
+	}
+	if why == "" {
+		return nil
+	}
+	return refuse(CodeFailed, "%s", why).hint("`turnout split %s off` first, then reload", sp.Name)
+}
+
 func (p *Planned) reload(cur *Snapshot, ch *Change) (*Planned, error) {
 	for i := range ch.Spec.Services {
 		sp := &ch.Spec.Services[i]
-		was := cur.Service(sp.Name)
-		if was != nil && !slices.ContainsFunc(sp.Pools, func(ps PoolSpec) bool { return ps.Name == was.Active.Name }) {
-			return nil, refuse(CodeFailed, "the file no longer has services.%s.pools.%s, which is the active pool", sp.Name, was.Active.Name).
-				hint("`turnout swap %s POOL` away from it first, then reload", sp.Name).holds(cur.still(was))
-		}
-		if was != nil && was.Split != nil {
-			if err := was.keepsSplit(cur, sp); err != nil {
-				return nil, err
+		if was := cur.Service(sp.Name); was != nil {
+			if err := sp.Keeps(was.Active.Name, was.Split); err != nil {
+				return nil, err.holds(cur.still(was))
 			}
 		}
 	}

@@ -194,23 +194,6 @@ func (s *Service) leaving(dest *Pool) string {
 	return strings.Join(out, ",")
 }
 
-// keepsSplit refuses a file with which a split could not go on.
-func (s *Service) keepsSplit(cur *Snapshot, sp *ServiceSpec) *Refusal {
-	why := ""
-	for _, sh := range s.Split.Shares {
-		if !slices.ContainsFunc(sp.Pools, func(ps PoolSpec) bool { return ps.Name == sh.Pool }) {
-			why = fmt.Sprintf("the file no longer has services.%s.pools.%s, which gets %s of the new clients", sp.Name, sh.Pool, sh.Percent)
-		}
-	}
-	if sp.Exclusive {
-		why = fmt.Sprintf("the file makes %s exclusive, but it is split: %s", sp.Name, s.Split.String())
-	}
-	if why == "" {
-		return nil
-	}
-	return refuse(CodeFailed, "%s", why).hint("`turnout split %s off` first, then reload", sp.Name).holds(cur.still(s))
-}
-
 // unsplit ends the split, and says so.
 func (p *Planned) unsplit(next *Service) {
 	if next.Split == nil {

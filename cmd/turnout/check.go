@@ -28,6 +28,8 @@ type checked struct {
 	Issues []config.Issue `json:"issues,omitempty"`
 	Plan   []string       `json:"plan"`
 	Of     string         `json:"of"` // what the plan is of: reload or start
+
+	Refused string `json:"refused,omitempty"` // why the running door would not put the file in force, though it is valid
 }
 
 func (c *cli) checkCommand() *cobra.Command {
@@ -37,7 +39,7 @@ func (c *cli) checkCommand() *cobra.Command {
 		Use:   "check -c FILE",
 		Short: "Find every mistake of a configuration file, and say what putting it in force would change",
 		Long: `Find every mistake of a configuration file. Of a valid one, say what it would change: at the door that runs, if
-its admin socket answers; else at a start.`,
+its admin socket answers; else at a start. What a reload would refuse is an error here too, with the same exit code.`,
 		Args:              c.wants(0, 0, ""),
 		ValidArgsFunction: cobra.NoFileCompletions,
 		RunE: func(cmd *cobra.Command, _ []string) error {
@@ -78,19 +80,26 @@ func (c *cli) check(cmd *cobra.Command, path string) error {
 		socket = c.socket
 	}
 	result := checked{Valid: true, Of: "reload"}
-	result.Plan, err = c.planOfReload(client.Dial(socket), cfg, path)
+	var refused *api.Error
+	result.Plan, refused, err = c.planOfReload(client.Dial(socket), cfg, path)
 	if err != nil {
 		result.Of, result.Plan = "start", planOfStart(cfg)
+	}
+	if refused != nil {
+		result.Refused = refused.Message
+		refused.Message = "a reload would be refused: " + refused.Message
 	}
 	if c.json() {
 		if result.Plan == nil {
 			result.Plan = []string{}
 		}
 		c.writeJSON(result)
-		return nil
+		return orNil(refused)
 	}
 	c.printf("%s is valid: %s", path, contents(cfg.Spec()))
 	switch {
+	case refused != nil:
+		return refused
 	case err == nil && len(result.Plan) == 0:
 		c.printf("a reload would change nothing")
 	case err == nil:
@@ -126,21 +135,59 @@ func contents(spec *proxy.Spec) string {
 }
 
 // planOfReload asks the running door, if it runs this very file; else it compares the file with what the door
-// shows of itself.
-func (c *cli) planOfReload(d *client.Client, cfg *config.Config, path string) ([]string, error) {
+// shows of itself. refused is why the door would not put the file in force.
+func (c *cli) planOfReload(d *client.Client, cfg *config.Config, path string) (plan []string, refused *api.Error, err error) {
 	ctx, cancel := context.WithTimeout(context.Background(), statusPatience)
 	defer cancel()
 	st, err := d.Status(ctx, "")
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
+	var now []string // what keeps any file from being put in force now
 	if abs, err := filepath.Abs(path); err == nil && abs == st.Config {
 		op, err := d.Reload(ctx, api.ReloadRequest{ChangeRequest: api.ChangeRequest{Plan: true}})
-		if err == nil {
-			return withoutNothing(op.Plan), nil
+		var no *api.Error
+		switch {
+		case err == nil:
+			return withoutNothing(op.Plan), nil, nil
+		case !errors.As(err, &no) || no.Code == api.CodePermission || no.Code == api.CodeUnreachable || no.Code == api.CodeTimeout: // it has not said
+		case no.Code == api.CodeConflict:
+			now = []string{"be refused as it is now: " + no.Message}
+		default:
+			return nil, no, nil
 		}
 	}
-	return config.Diff(shown(st, cfg.Spec()), cfg.Spec()), nil
+	for i := range cfg.Spec().Services {
+		sp := &cfg.Spec().Services[i]
+		if s, known := st.Services[sp.Name]; known && s.State != "removed" {
+			if no := sp.Keeps(s.Active, shownSplit(s.Split)); no != nil {
+				return nil, &api.Error{Code: string(no.Code), Message: no.Message, Hint: no.Hint,
+					Holds: fmt.Sprintf("still %s, revision %d, %s", stateAt(s), st.Revision, plural(s.Connections, "connection"))}, nil
+			}
+		}
+	}
+	return append(config.Diff(shown(st, cfg.Spec()), cfg.Spec()), now...), nil, nil
+}
+
+// orNil keeps a nil *api.Error from being an error.
+func orNil(e *api.Error) error {
+	if e == nil {
+		return nil
+	}
+	return e
+}
+
+func shownSplit(s *api.Split) *proxy.Split {
+	if s == nil {
+		return nil
+	}
+	out := &proxy.Split{}
+	for _, pool := range sortedKeys(s.Shares) {
+		if share, err := proxy.PercentOf(s.Shares[pool]); err == nil {
+			out.Shares = append(out.Shares, proxy.Share{Pool: pool, Percent: share})
+		}
+	}
+	return out
 }
 
 // withoutNothing drops the line that says that there is none.
@@ -256,8 +303,12 @@ func remembered(spec *proxy.Spec, mem *proxy.Memory) []string {
 		if m == nil {
 			continue
 		}
-		if m.Active != s.Active && slices.ContainsFunc(s.Pools, func(p proxy.PoolSpec) bool { return p.Name == m.Active }) {
+		switch {
+		case m.Active == s.Active:
+		case slices.ContainsFunc(s.Pools, func(p proxy.PoolSpec) bool { return p.Name == m.Active }):
 			out = append(out, fmt.Sprintf("service %s: active is %s, as the journal remembers (the file says %s)", s.Name, m.Active, s.Active))
+		default:
+			out = append(out, fmt.Sprintf("service %s: active is %s; the journal remembers %s, which the file no longer has", s.Name, s.Active, m.Active))
 		}
 		if h := m.Hold; h != nil && h.Until.After(time.Now()) {
 			out = append(out, fmt.Sprintf("service %s: held until %s, as the journal remembers", s.Name, h.Until.Local().Format(time.DateTime)))

@@ -87,6 +87,7 @@ type serving struct {
 	lvl  zap.AtomicLevel
 
 	cfg     atomic.Pointer[config.Config] // the file in force
+	started *config.Config                // the one that the door started with: a reload does not carry out all of it
 	journal *journal.Journal
 	sw      *proxy.Switch
 	front   *front.Front
@@ -136,6 +137,7 @@ func (c *cli) serve(path string, watch bool, loops int) error {
 		return badConfig(err)
 	}
 	s.cfg.Store(cfg)
+	s.started = cfg
 	s.log, s.lvl = newLog(c.err, cfg.Log)
 	defer s.log.Sync() //nolint:errcheck // stderr
 	if err := s.open(loops); err != nil {
@@ -342,10 +344,10 @@ func (s *serving) reload(plan bool) (*admin.Reloading, error) {
 	return &admin.Reloading{
 		Spec:   next.Spec(),
 		Detail: s.fileInWords(next),
-		Words:  config.DiffConfig(old, next),
+		Words:  config.DiffConfig(s.started, old, next),
 		Ahead:  func(ctx context.Context) ([]string, string) { return s.ahead(ctx, next) },
 		InForce: func() {
-			for _, line := range config.NeedsRestart(old, next) {
+			for _, line := range config.NeedsRestart(s.started, next) {
 				s.log.Warn("not in force before a restart", zap.String("change", line))
 			}
 			s.cfg.Store(next)
