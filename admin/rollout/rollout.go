@@ -3,6 +3,7 @@ package rollout
 import (
 	"context"
 	"maps"
+	"slices"
 	"sync"
 	"time"
 
@@ -61,7 +62,7 @@ func (r *Rollout) Close() {
 	r.job.Wait()
 }
 
-// turn is how often it is looked whether a watch is due.
+// turn is how often it is looked whether a watch is due, while there is one.
 const turn = 50 * time.Millisecond
 
 func (r *Rollout) run() {
@@ -69,20 +70,31 @@ func (r *Rollout) run() {
 	defer cancel()
 	var looking sync.WaitGroup
 	defer looking.Wait()
-	tick := time.NewTicker(turn)
-	defer tick.Stop()
+	events, unsubscribe := r.opt.Switch.Subscribe() // a watch begins with one
+	defer unsubscribe()
+	wake := time.NewTimer(0)
+	defer wake.Stop()
 	sampled := time.Time{}
 	for {
 		select {
 		case <-r.end:
 			cancel()
 			return
-		case <-tick.C:
+		case <-events:
+			for len(events) > 0 {
+				<-events
+			}
+		case <-wake.C:
 		}
 		snap := r.opt.Switch.Current()
 		if time.Since(sampled) >= sampleEvery {
 			sampled = time.Now()
 			r.sample(snap)
+		}
+		if slices.ContainsFunc(snap.Services, func(svc *proxy.Service) bool { return svc.Watch != nil }) {
+			wake.Reset(turn)
+		} else {
+			wake.Reset(sampleEvery - time.Since(sampled))
 		}
 		for _, l := range r.due(snap) {
 			looking.Go(func() { // ends with its look, which ends with ctx

@@ -101,7 +101,14 @@ func (a *Automation) run() {
 	again, all := time.NewTicker(lookAgain), time.NewTicker(lookAtAll)
 	defer again.Stop()
 	defer all.Stop()
-	for {
+	for ticks := true; ; {
+		if restless := len(a.restless()) > 0; restless != ticks {
+			if ticks = restless; ticks {
+				again.Reset(lookAgain)
+			} else {
+				again.Stop()
+			}
+		}
 		select {
 		case <-a.ctx.Done():
 			return
