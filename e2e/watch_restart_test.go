@@ -177,3 +177,34 @@ func TestWatch_StalledProgressionIsRolledBackByTheDoorAlone(t *testing.T) {
 	}
 	t.Logf("it stood still, and was rolled back from %s later; it must advance within %s, and is looked at each 50ms", r.Time.Sub(at).Round(time.Millisecond), within)
 }
+
+// The door dies while the command still waits for the drain: what it can say then is how the watch ends.
+func TestWatch_ACommandThatLosesTheDoorInTheDrainSeesTheWatchToItsEnd(t *testing.T) {
+	t.Parallel()
+	a, b := startSide(t, 'a'), startSide(t, 'b')
+	address := freePort(t)
+	d := newDoor(t, "services:\n"+looked("web", address, a, b, "")+longDrain).start()
+	stay := startRegulars(t, address, 1, time.Hour)
+	swap := d.watched("web", "web")
+	d.kill9()
+	d.start()
+	eventually(t, "it looks on", func() bool { w := d.service("web").Watch; return w != nil && w.Looks > 0 })
+	b.down()
+	exitsLike(t, ended(t, swap), 8, "lost sight of swap web: ", "web rolled back: ")
+	stay.close()
+}
+
+// Without a watch there is nothing more to see.
+func TestSwap_ACommandThatLosesTheDoorInTheDrainSaysSo(t *testing.T) {
+	t.Parallel()
+	a, b := startSide(t, 'a'), startSide(t, 'b')
+	address := freePort(t)
+	d := newDoor(t, pairOf(address, a, b, longDrain)).start()
+	stay := startRegulars(t, address, 1, time.Hour)
+	swap := d.begin("swap", "svc")
+	eventually(t, "the swap is in force", func() bool { return strings.Contains(swap.out.String(), ", revision ") })
+	d.kill9()
+	d.start()
+	exitsLike(t, ended(t, swap), 3, "lost sight of swap svc: ", "it was in force when last seen")
+	stay.close()
+}

@@ -17,7 +17,7 @@ func (d *door) watched(service, target string, more ...string) *process {
 			d.t.Fatalf("the swap ended: %s", ended(d.t, p))
 		}
 		w := d.service(service).Watch
-		return w != nil && w.Looks > 0
+		return w != nil && w.Looks > 0 && strings.Contains(p.out.String(), ", revision ") // and the command has its answer
 	})
 	return p
 }

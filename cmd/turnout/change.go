@@ -84,6 +84,7 @@ type change struct {
 	op        *api.Operation
 	told      int               // steps written
 	announced bool              // the result's first lines are written
+	unseen    bool              // the door went away in the middle
 	hooked    map[string]bool   // steps whose hook has run
 	refused   map[string]string // service → why its breach was last said not to be rolled back
 }
@@ -100,17 +101,20 @@ func (ch *change) do() error {
 		ch.announce()
 		return nil
 	}
-	if err := ch.follow(w); err != nil || !ch.watch {
-		var said errSaid
-		if !ch.watch || !errors.As(err, &said) { // what was cut is said; how the watch ends counts
-			return err
-		}
-		if watched := ch.awaitWatch(w); watched != nil {
-			return watched
-		}
+	err := ch.follow(w)
+	var said errSaid
+	lost := ch.announced && ch.unseen
+	if !ch.watch || err != nil && !lost && !errors.As(err, &said) { // what was cut is said; how the watch ends counts
 		return err
 	}
-	return ch.awaitWatch(w)
+	if lost { // with the door's death its drains are over, and its watches are not
+		ch.cli.notef("%v", err)
+	}
+	seen, watched := ch.awaitWatch(w)
+	if watched != nil || lost && seen {
+		return watched
+	}
+	return err
 }
 
 // change carries out a change that has no hooks.

@@ -290,6 +290,7 @@ func wereCut(n int) string {
 
 // lost is when the door went away in the middle.
 func (ch *change) lost(err error) error {
+	ch.unseen = true
 	var e *api.Error
 	if !errors.As(err, &e) {
 		e = &api.Error{Code: api.CodeUnreachable, Message: err.Error()}

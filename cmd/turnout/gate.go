@@ -76,8 +76,9 @@ func failedGates(g *api.Gates) error {
 		Holds: "nothing was changed"}
 }
 
-// awaitWatch waits until the watches of a swap have ended, and says how. A door that restarts meanwhile goes on with them.
-func (ch *change) awaitWatch(w *wait) error {
+// awaitWatch waits until the watches of a swap have ended, and says how; seen is false when there were none. A door that
+// restarts meanwhile goes on with them.
+func (ch *change) awaitWatch(w *wait) (seen bool, _ error) {
 	told := map[string]bool{}
 	since := map[string]time.Time{}
 	gone := time.Time{}
@@ -89,11 +90,11 @@ func (ch *change) awaitWatch(w *wait) error {
 		switch {
 		case w.early() != nil:
 			ch.cli.notef("the watch goes on in the door: `turnout status %s` shows it", ch.target)
-			return ch.leftEarly(w)
+			return true, ch.leftEarly(w)
 		case err != nil && gone.IsZero():
 			gone = time.Now()
 		case err != nil && time.Since(gone) > statusPatience:
-			return ch.lost(err)
+			return true, ch.lost(err)
 		case err == nil:
 			gone = time.Time{}
 			done, err := ch.watches(st, told, since)
@@ -101,7 +102,7 @@ func (ch *change) awaitWatch(w *wait) error {
 				ended = err
 			}
 			if done {
-				return ended
+				return len(since) > 0 || len(told) > 0, ended
 			}
 		}
 		select {
