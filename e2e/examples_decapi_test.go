@@ -3,6 +3,7 @@ package e2e
 import (
 	"encoding/json"
 	"fmt"
+	"io"
 	"net/http"
 	"os"
 	"os/exec"
@@ -16,8 +17,10 @@ import (
 // items are the clients of the application: each puts an item, or asks for one.
 type items struct {
 	*rate
-	acknowledged []string       // guarded by rate.mu, as is by
+	acknowledged []string       // guarded by rate.mu, as are all of these
 	by           map[string]int // server → answers
+	reads        int            // of items
+	told         int            // who wanted to write, and was told that the door is read-only
 }
 
 func startItems(api string) *items {
@@ -30,9 +33,19 @@ func startItems(api string) *items {
 		q, _ := http.NewRequest(method, fmt.Sprintf("http://%s/items/%d", api, n/2), nil)
 		return q
 	}
-	c.answered = func(_ *http.Request, body []byte) {
+	c.refused = func(q *http.Request, resp *http.Response) bool {
+		ok := q.Method == http.MethodPut && resp.StatusCode == http.StatusServiceUnavailable && resp.Header.Get("X-Turnout-Reason") == "read-only" && resp.Header.Get("Retry-After") != ""
+		if ok {
+			c.told++
+		}
+		return ok
+	}
+	c.answered = func(q *http.Request, body []byte) {
 		var a struct{ Item, By string }
 		_ = json.Unmarshal(body, &a)
+		if q.Method == http.MethodGet {
+			c.reads++
+		}
 		if c.by[a.By]++; a.Item != "" {
 			c.acknowledged = append(c.acknowledged, a.Item)
 		}
@@ -40,6 +53,15 @@ func startItems(api string) *items {
 	c.begin(ratePerSecond())
 	return c
 }
+
+// counted are the reads that were answered and the writes that were refused, so far.
+func (c *items) counted() (reads, told int) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.reads, c.told
+}
+
+func (c *items) written() int { c.mu.Lock(); defer c.mu.Unlock(); return len(c.acknowledged) }
 
 func (c *items) answersOf(server string) int { c.mu.Lock(); defer c.mu.Unlock(); return c.by[server] }
 
@@ -57,8 +79,9 @@ func (c *items) missing(lines string) (missing []string) {
 	return missing
 }
 
-// examples/decapi, as its README says: the new database cannot be written to, and app1 serves on; then it can; the last
-// server follows; and then the cache moves, which before was refused.
+// examples/decapi, as its README says: the new database cannot be written to, and app1 serves on; then it can; who wants to
+// write is told meanwhile that the door is read-only, and who reads notices nothing; the last server follows; and then the
+// cache moves, which before was refused.
 func TestExample_DecAPI(t *testing.T) {
 	needs(t, "setsid", "redis-cli")
 	bin := filepath.Dir(postgresBin(t, "pg_dump"))
@@ -113,24 +136,60 @@ func TestExample_DecAPI(t *testing.T) {
 	}
 	flows("app1", "app2", "app3")
 
+	// readOnly begins a move and sees it through; while data moves, writes are refused and reads answered. The dump waits for a
+	// table that is locked, so that this can be seen.
+	ask("single", "create table locked ()")
+	readOnly := func() result {
+		t.Helper()
+		locking := exec.Command(filepath.Join(bin, "psql"), "-X", "-A", "-t", "-q", dsn("single"))
+		hold, err := locking.StdinPipe()
+		if err != nil {
+			t.Fatal(err)
+		}
+		lock := launch(t, locking)
+		_, _ = io.WriteString(hold, "begin; lock table locked; select 'it is locked';\n")
+		eventually(t, "the dump has to wait", func() bool { return strings.Contains(lock.out.String(), "it is locked") })
+		run := d.runbook(env, "move-db.yaml")
+		eventually(t, "the door is read-only", func() bool { return d.service("api").ReadOnly != nil })
+		reads, told := clients.counted()
+		eventually(t, "writes are refused, and reads answered", func() bool { r, n := clients.counted(); return r > reads+3 && n > told+3 })
+		if s := d.service("api"); s.ReadOnly == nil {
+			t.Error("the door was no longer read-only when that was seen")
+		}
+		_ = hold.Close()
+		return ended(t, run)
+	}
+	// writes are taken when the run is over.
+	writes := func() {
+		t.Helper()
+		if s := d.service("api"); s.ReadOnly != nil {
+			t.Errorf("still read-only: %+v", s.ReadOnly)
+		}
+		_, told := clients.counted()
+		n := clients.written()
+		eventually(t, "items are taken again", func() bool { return clients.written() > n+5 })
+		if _, now := clients.counted(); now > told+ratePerSecond() { // those that were under way as it ended
+			t.Errorf("%d writes were refused after the end of read-only", now-told)
+		}
+	}
+
 	// The new database refuses what is imported.
 	psql(t, pg["cluster"].address, "alter database decapi set default_transaction_read_only = on")
-	bad := ended(t, d.runbook(env, "move-db.yaml"))
-	exitsLike(t, bad, 1, "read-only transaction", "step 5 of 10, dump the database and import it: failed after", "on failure 2 of 2, release api: done", "api serving apps")
+	bad := readOnly()
+	exitsLike(t, bad, 1, "read-only transaction", "step 5 of 11, dump the database and import it: failed after", "on failure 1 of 2, the old database is written to again: done", "on failure 2 of 2, whoever is still on it serves again: done", "api serving apps")
 	t.Logf("the import fails:\n%s", bad)
-	_, longest := clients.total()
+	longest := clients.settle(t)
 	t.Logf("the longest wait in the failed move was %s", longest.Round(time.Millisecond))
-	flows("app1")
-	if got := serving(); len(got) != 1 || got[0] != "app1" {
-		t.Errorf("after the failed move %v serve", got)
-	}
+	writes()
+	flows("app1", "app2", "app3")
 	psql(t, pg["cluster"].address, "alter database decapi reset default_transaction_read_only")
 
-	moved := ended(t, d.runbook(env, "move-db.yaml"))
-	exitsLike(t, moved, 0, "10 steps done after", "api: apps/none -> apps/app2,app3, overlap 0s")
+	moved := readOnly()
+	exitsLike(t, moved, 0, "11 steps done after", "api: apps/app1 -> apps/app2,app3, overlap 0s")
 	t.Logf("moved:\n%s", moved)
-	_, longest = clients.total()
+	longest = clients.settle(t)
 	t.Logf("the longest wait was %s", longest.Round(time.Millisecond))
+	writes()
 	before := strings.Count(ask("single", "select id from items"), "\n")
 	flows("app2", "app3")
 	joined := ended(t, d.runbook(env, "join.yaml"))
@@ -142,7 +201,7 @@ func TestExample_DecAPI(t *testing.T) {
 
 	// A second time, by mistake: it would overwrite what the new one has.
 	again := ended(t, d.runbook(env, "move-db.yaml"))
-	exitsLike(t, again, 1, "step 1 of 10, all three are on the old database: failed after")
+	exitsLike(t, again, 1, "step 1 of 11, all three are on the old database: failed after")
 	if got := serving(); len(got) != 3 {
 		t.Errorf("after the mistake %v serve", got)
 	}
@@ -159,7 +218,7 @@ func TestExample_DecAPI(t *testing.T) {
 	cached := ended(t, d.runbook(env, "move-cache.yaml"))
 	exitsLike(t, cached, 0, "3 steps done after", "cache: single -> cluster, overlap 0s")
 	t.Logf("the cache:\n%s", cached)
-	_, longest = clients.total()
+	longest = clients.settle(t)
 	t.Logf("the longest wait was %s", longest.Round(time.Millisecond))
 	flows("app1", "app2", "app3")
 
@@ -175,5 +234,6 @@ func TestExample_DecAPI(t *testing.T) {
 	if gone := clients.missing(keys.out); len(gone) > 0 {
 		t.Errorf("%d of %d acknowledged items are not in the new cache: %v", len(gone), len(clients.acknowledged), gone)
 	}
-	t.Logf("%d requests, %d failed; %d items acknowledged, all in the new database and the new cache; answers by server: %v", clients.asked, len(clients.failed), len(clients.acknowledged), clients.by)
+	t.Logf("%d requests, %d failed, %d writes refused while data moved; %d items acknowledged, all in the new database and the new cache; answers by server: %v",
+		clients.asked, len(clients.failed), clients.told, len(clients.acknowledged), clients.by)
 }

@@ -27,6 +27,8 @@ type rate struct {
 	// request makes the n-th request, and answered gets what came with 200; it is called by one at a time.
 	request  func(n int) *http.Request
 	answered func(r *http.Request, body []byte)
+	// refused tells whether an answer that is not 200 is as it should be; nil: none is. It is called by one at a time.
+	refused func(r *http.Request, resp *http.Response) bool
 
 	mu      sync.Mutex
 	since   time.Time         // when it began
@@ -101,6 +103,9 @@ func (r *rate) ask(h *http.Client, n int, q *http.Request) {
 	delete(r.under, n)
 	r.asked++
 	r.longest = max(r.longest, time.Since(began))
+	if why != "" && resp != nil && r.refused != nil && r.refused(q, resp) {
+		return
+	}
 	if why != "" {
 		r.failed = append(r.failed, failedAsk{n, began, why})
 		return

@@ -95,7 +95,7 @@ func TestWatch_AStepKeepsItsShareAndDeadlineOverKill9AndABreachTakesItBack(t *te
 	d.start()
 	eventually(t, "it looks on", func() bool { w := d.service("web").Watch; return w != nil && w.Looks > 0 })
 	s := d.service("web")
-	if !s.Watch.Until.Equal(before.Watch.Until) || fmt.Sprint(s.Watch.Steps) != "[25 100]" || s.Watch.Pool != "b" {
+	if every := s.Watch.Until.Sub(s.Watch.Since); every != 10*time.Minute || !s.Watch.Until.Equal(before.Watch.Until) || fmt.Sprint(s.Watch.Steps) != "[25 100]" || s.Watch.Pool != "b" {
 		t.Errorf("the watch was %+v and is %+v", before.Watch, s.Watch)
 	}
 	if s.Split == nil || s.Pools["b"].Percent != 5 || s.Pools["a"].Percent != 95 {
