@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"strings"
 	"time"
+	"unicode"
 	"unicode/utf8"
 )
 
@@ -235,12 +236,12 @@ func joined(status, why string) string {
 func (c *Check) clean(s string, limit int) string {
 	s = c.hide.text(cut(s, maxBody+limit)) // a secret on the edge is cut below, not shown in part
 	s = strings.Map(func(r rune) rune {
-		if r < ' ' || r == utf8.RuneError || r == 0x7f {
+		if unicode.IsControl(r) || r == utf8.RuneError {
 			return ' '
 		}
 		return r
 	}, s)
-	return cut(strings.TrimSpace(s), limit)
+	return cut(strings.Join(strings.Fields(s), " "), limit)
 }
 
 // excerpt is the beginning of a body, as it is but for secrets. Secrets are taken out first, so that none is

@@ -377,7 +377,7 @@ func TestProgress_SaysStandsFellAndNotYet(t *testing.T) {
 		{time.Second, 641.5, false, ""},
 		{time.Second, "soon", false, `value: "soon" is not a number`},
 		{time.Second, "1e999999999", false, `value: "1e999999999" is not a number`},
-		{time.Second, nil, false, "value: is missing"},
+		{time.Second, nil, false, "value: is missing or null"},
 	} {
 		now = now.Add(step.after)
 		a := p.Judge(Answer{OK: true, Value: step.value})

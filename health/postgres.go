@@ -159,7 +159,6 @@ func (p *postgresProbe) result(v postgresVars) result {
 	r := result{vars: v, good: v.Rows > 0, why: "the query answers with no row"}
 	if v.Rows == 0 {
 		r.status = "no row"
-		r.why = "the query answers with none"
 	}
 	if role, _ := v.Row["role"].(string); p.Role != "" {
 		r.status, r.good = role, role == p.Role
@@ -207,6 +206,8 @@ func postgresWords(err error) error {
 	var pg *pgconn.PgError
 	var w *words
 	switch {
+	case errors.As(err, &pg) && pg.Code == "57014" && strings.Contains(pg.Message, "timeout"): // ours, which is no setting of the database's
+		return errors.New("the query was still running when the check's timeout came (57014)")
 	case errors.As(err, &pg):
 		return fmt.Errorf("%s: %s (%s)", strings.ToLower(pg.Severity), pg.Message, pg.Code)
 	case errors.Is(err, errTooLarge) || strings.Contains(err.Error(), "invalid body length: expected at most"):

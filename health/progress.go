@@ -119,7 +119,7 @@ func amount(v any) (*big.Float, error) {
 		}
 		return nil, fmt.Errorf("%q is not a number", brief(v))
 	case nil:
-		return nil, fmt.Errorf("is missing")
+		return nil, fmt.Errorf("is missing or null")
 	}
 	return nil, fmt.Errorf("%s is not a number", brief(v))
 }

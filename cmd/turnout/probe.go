@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strings"
 	"time"
+	"unicode"
 
 	"github.com/spf13/cobra"
 
@@ -205,10 +206,10 @@ func told(a *api.Answer) string {
 	if a.Value != nil {
 		value, err := json.Marshal(a.Value)
 		if err == nil {
-			said = strings.TrimSpace(said + " value " + string(value))
+			said = oneLine(said + " value " + string(value))
 		}
 	}
-	if body := strings.Join(strings.Fields(a.Body), " "); body != "" && body != said {
+	if body := oneLine(a.Body); body != "" && !strings.HasSuffix(said, body) { // a program's last line may be all it said
 		if r := []rune(body); len(r) > 100 {
 			body = string(r[:100]) + "…"
 		}
@@ -218,6 +219,11 @@ func told(a *api.Answer) string {
 		return "-"
 	}
 	return said
+}
+
+// oneLine makes a foreign text fit for a terminal: what would move the cursor, or worse, separates words.
+func oneLine(s string) string {
+	return strings.Join(strings.FieldsFunc(s, func(r rune) bool { return unicode.IsSpace(r) || unicode.IsControl(r) }), " ")
 }
 
 // failedProbe is the gate's answer: a pool is ready with one server.
