@@ -26,8 +26,8 @@ import (
 const (
 	lookAgain  = 250 * time.Millisecond // at services that are not calm
 	lookAtAll  = 5 * time.Second
-	dialLimit  = 500 * time.Millisecond // for whether a server still accepts connections
-	holdSpare  = 10 * time.Second       // how much longer our holds last than the policy says: maintenance comes before their end
+	dialLimit  = 1500 * time.Millisecond // for whether a server still accepts connections: a kernel asks again after 1 s when its queue was full
+	holdSpare  = 10 * time.Second        // how much longer our holds last than the policy says: maintenance comes before their end
 	fenceTime  = 30 * time.Second
 	fenceAgain = 5 * time.Second // after it has failed
 )
