@@ -3,6 +3,7 @@ package failover
 import (
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/turnout-proxy/turnout/proxy"
@@ -14,7 +15,7 @@ type Pool struct {
 	Ready      bool      // a server that takes new work is known to be ready
 	ReadySince time.Time // for how long without a break; zero when it is not
 	Dead       bool      // every server that takes new work is known to be down. Neither: nothing is known yet
-	Why        string    // of Dead, in words
+	Why        string    // why it does not serve, in words; "" when it does or nothing is known yet
 }
 
 // View is one service at one instant: all that a decision is made from.
@@ -108,6 +109,8 @@ func gap(p *proxy.FailoverSpec, v *View, active Pool, now time.Time) Decision {
 		default:
 			return Decision{Act: Swap, To: to, Why: active.Why}
 		}
+	} else {
+		why += "; " + nowhere(p, v)
 	}
 	switch {
 	case p.Hold == 0 || v.ClosedBy == ours || v.GaveUp:
@@ -120,19 +123,44 @@ func gap(p *proxy.FailoverSpec, v *View, active Pool, now time.Time) Decision {
 	return Decision{Why: why}
 }
 
-// candidate is the first pool that may take over and is ready.
-func candidate(p *proxy.FailoverSpec, v *View) string {
-	names := p.To
-	if len(names) == 0 {
-		for _, pool := range v.Pools {
-			names = append(names, pool.Name)
+// candidates are the pools that may take over, the best first.
+func candidates(p *proxy.FailoverSpec, v *View) []Pool {
+	var out []Pool
+	for _, name := range p.To {
+		if name != v.Active {
+			out = append(out, v.pool(name))
 		}
 	}
-	i := slices.IndexFunc(names, func(name string) bool { return name != v.Active && v.pool(name).Ready })
-	if i < 0 {
-		return ""
+	if len(p.To) > 0 {
+		return out
 	}
-	return names[i]
+	return slices.DeleteFunc(slices.Clone(v.Pools), func(pool Pool) bool { return pool.Name == v.Active })
+}
+
+// candidate is the first pool that may take over and is ready.
+func candidate(p *proxy.FailoverSpec, v *View) string {
+	for _, pool := range candidates(p, v) {
+		if pool.Ready {
+			return pool.Name
+		}
+	}
+	return ""
+}
+
+// nowhere says why no pool can take over.
+func nowhere(p *proxy.FailoverSpec, v *View) string {
+	var whys []string
+	for _, pool := range candidates(p, v) {
+		why := pool.Why
+		if pool.Why == "" {
+			why = "it is not known yet how " + pool.Name + " is"
+		}
+		whys = append(whys, why)
+	}
+	if len(whys) == 0 {
+		return "no other pool may take over"
+	}
+	return strings.Join(whys, "; ")
 }
 
 // blocked says why a failover may not come although there is somewhere to go; "" when it may.

@@ -21,7 +21,10 @@ const (
 // two is a view of a service whose pools a (active) and b are as said.
 func two(a, b string) View {
 	pool := func(name, is string) Pool {
-		p := Pool{Name: name, Ready: is == ready, Dead: is == dead, Why: name + " is not ready"}
+		p := Pool{Name: name, Ready: is == ready, Dead: is == dead}
+		if p.Dead {
+			p.Why = name + " is not ready"
+		}
 		if p.Ready {
 			p.ReadySince = noon.Add(-time.Hour)
 		}
@@ -47,17 +50,17 @@ func TestDecide_Table(t *testing.T) {
 		{"the active dies and the other is ready", two(dead, ready), nil, "swap b: a is not ready"},
 		{"the active dies and nothing is known of the other", two(dead, unknown), nil, "hold: a is not ready"},
 		{"both are dead", two(dead, dead), nil, "hold: a is not ready"},
-		{"both are dead, without a hold", two(dead, dead), func(_ *View, p *proxy.FailoverSpec) { p.Hold = 0 }, "nothing: a is not ready"},
-		{"held, not long enough", two(dead, dead), func(v *View, _ *proxy.FailoverSpec) { v.HeldBy, v.HeldSince = ours, noon.Add(-59*time.Second) }, "nothing: a is not ready"},
+		{"both are dead, without a hold", two(dead, dead), func(_ *View, p *proxy.FailoverSpec) { p.Hold = 0 }, "nothing: a is not ready; b is not ready"},
+		{"held, not long enough", two(dead, dead), func(v *View, _ *proxy.FailoverSpec) { v.HeldBy, v.HeldSince = ours, noon.Add(-59*time.Second) }, "nothing: a is not ready; b is not ready"},
 		{"held long enough", two(dead, dead), func(v *View, _ *proxy.FailoverSpec) { v.HeldBy, v.HeldSince = ours, noon.Add(-time.Minute) },
-			"maintain: no side was ready within 1m0s: a is not ready"},
+			"maintain: no side was ready within 1m0s: a is not ready; b is not ready"},
 		{"the other becomes ready while held", two(dead, ready), func(v *View, _ *proxy.FailoverSpec) { v.HeldBy, v.HeldSince = ours, noon }, "swap b: a is not ready"},
 		{"the active comes back while held", two(ready, dead), func(v *View, _ *proxy.FailoverSpec) { v.HeldBy = ours }, "release: a is ready"},
 		{"after a restart, held, nothing known", two(unknown, unknown), func(v *View, _ *proxy.FailoverSpec) { v.HeldBy = ours }, "nothing: it is not known yet how a is"},
-		{"in maintenance, all dead", two(dead, dead), func(v *View, _ *proxy.FailoverSpec) { v.ClosedBy = ours }, "nothing: a is not ready"},
+		{"in maintenance, all dead", two(dead, dead), func(v *View, _ *proxy.FailoverSpec) { v.ClosedBy = ours }, "nothing: a is not ready; b is not ready"},
 		{"in maintenance, the other becomes ready", two(dead, ready), func(v *View, _ *proxy.FailoverSpec) { v.ClosedBy = ours }, "swap b: a is not ready"},
 		{"in maintenance, the active is ready", two(ready, dead), func(v *View, _ *proxy.FailoverSpec) { v.ClosedBy = ours }, "reopen: a is ready"},
-		{"an operator released our hold", two(dead, dead), func(v *View, _ *proxy.FailoverSpec) { v.GaveUp = true }, "nothing: a is not ready"},
+		{"an operator released our hold", two(dead, dead), func(v *View, _ *proxy.FailoverSpec) { v.GaveUp = true }, "nothing: a is not ready; b is not ready"},
 		{"an operator holds", two(dead, ready), func(v *View, _ *proxy.FailoverSpec) { v.HeldBy = "ann" }, "nothing: held by ann"},
 		{"an operator's maintenance", two(dead, ready), func(v *View, _ *proxy.FailoverSpec) { v.ClosedBy = "ann" }, "nothing: in maintenance by ann"},
 		{"frozen", two(dead, ready), func(v *View, _ *proxy.FailoverSpec) { v.Frozen = true }, "nothing: frozen"},
@@ -87,7 +90,8 @@ func TestDecide_Table(t *testing.T) {
 			v.Mark, p.FailbackAfter = failedOver(2*time.Hour), time.Hour
 			v.Mark.Back = true
 		}, "calm"},
-		{"only to who is named", two(dead, ready), func(_ *View, p *proxy.FailoverSpec) { p.To, p.Hold = []string{"c"}, 0 }, "nothing: a is not ready"},
+		{"nobody may take over", two(dead, ready), func(_ *View, p *proxy.FailoverSpec) { p.To, p.Hold = []string{"a"}, 0 }, "nothing: a is not ready; no other pool may take over"},
+		{"only to who is named", two(dead, ready), func(_ *View, p *proxy.FailoverSpec) { p.To, p.Hold = []string{"c"}, 0 }, "nothing: a is not ready; it is not known yet how c is"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			p, v := policy, c.view

@@ -442,7 +442,12 @@ func view(snap *proxy.Snapshot, svc *proxy.Service) View {
 				whys = append(whys, why)
 			}
 		}
-		seen.Why = p.Name + " is not ready: " + strings.Join(whys, "; ")
+		switch {
+		case len(p.Willing()) == 0:
+			seen.Why = "no server of " + p.Name + " takes new work"
+		case seen.Dead:
+			seen.Why = p.Name + " is not ready: " + strings.Join(whys, "; ")
+		}
 		v.Pools = append(v.Pools, seen)
 	}
 	return v
