@@ -8,6 +8,7 @@ import (
 	"io"
 	"reflect"
 	"strings"
+	"time"
 
 	"github.com/turnout-proxy/turnout/admin/api"
 )
@@ -24,7 +25,7 @@ func decode(text []byte, into any) *api.Error {
 		if _, err := dec.Token(); !errors.Is(err, io.EOF) {
 			return &api.Error{Code: api.CodeUsage, Message: "the body goes on after its JSON object"}
 		}
-		return nil
+		return tooLong(reflect.ValueOf(into).Elem())
 	}
 	e := &api.Error{Code: api.CodeUsage}
 	var syntax *json.SyntaxError
@@ -46,6 +47,22 @@ func decode(text []byte, into any) *api.Error {
 		e.Message = err.Error() // of an UnmarshalText: it says the value and what it must be
 	}
 	return e
+}
+
+// tooLong refuses a time that nobody can have meant.
+func tooLong(v reflect.Value) *api.Error {
+	for _, f := range reflect.VisibleFields(v.Type()) {
+		d := v.FieldByIndex(f.Index)
+		for d.Kind() == reflect.Pointer && !d.IsNil() {
+			d = d.Elem()
+		}
+		if d.Type() == reflect.TypeFor[api.Duration]() && time.Duration(d.Int()) > api.MaxDuration {
+			text := time.Duration(d.Int()).String()
+			name, _, _ := strings.Cut(f.Tag.Get("json"), ",")
+			return usage("%s: %q: %s", name, text, api.WantDuration(text))
+		}
+	}
+	return nil
 }
 
 // wanted is a Go type in words of JSON.

@@ -2,6 +2,8 @@ package admin
 
 import (
 	"encoding/json"
+	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -32,7 +34,42 @@ func (s *Server) getHistory(c *call) (any, error) {
 		}
 		s.opt.Log.Warn("part of the history cannot be read", zap.Error(err))
 	}
+	if len(h.lines) == 0 {
+		if err := unknownPlace(s.opt.Switch.Current(), h.target); err != nil {
+			return nil, err
+		}
+	}
 	return h.records(), nil
+}
+
+// unknownPlace refuses a target that neither the history nor the file has; it is an error untyped, so that nil is nil.
+func unknownPlace(snap *proxy.Snapshot, target string) error {
+	parts := strings.SplitN(target, "/", 3)
+	svc := snap.Service(parts[0])
+	if target == "" || target == proxy.All || len(parts) == 1 && (svc != nil || snap.Groups[target] != nil) {
+		return nil
+	}
+	unknown := func(what, name string, known []string) error {
+		return &api.Error{Code: api.CodeNotFound, Message: fmt.Sprintf("no %s is named %q, and the history has none", what, name), Hint: proxy.Among(name, known)}
+	}
+	if svc == nil {
+		return unknown("service or group", parts[0], snap.Names())
+	}
+	var pools, servers []string
+	for _, p := range svc.Pools {
+		pools = append(pools, p.Name)
+	}
+	pool := svc.Pool(parts[1])
+	if pool == nil {
+		return unknown("pool of "+parts[0], parts[1], pools)
+	}
+	for i := range pool.Members {
+		servers = append(servers, pool.Members[i].Name)
+	}
+	if len(parts) == 3 && !slices.Contains(servers, parts[2]) {
+		return unknown("server of "+parts[0]+"/"+parts[1], parts[2], servers)
+	}
+	return nil
 }
 
 // history joins each change of the journal with the record of its outcome, and keeps the latest.

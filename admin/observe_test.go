@@ -362,12 +362,16 @@ func TestHistory_JoinsEachChangeWithItsOutcome(t *testing.T) {
 		{"api", 0, "swap all cut; drain api/blue/b1 done"},
 		{"api/blue", 0, "drain api/blue/b1 done"},
 		{"api/blue/b1", 0, "drain api/blue/b1 done"},
-		{"ap", 0, ""},
+		{"db/standby", 0, ""},
 		{"db", 0, "swap all cut; swap db running"},
 	} {
 		if got := lines(c.target, c.limit); got != c.want {
 			t.Errorf("history %s %d:\ngot  %s\nwant %s", c.target, c.limit, got, c.want)
 		}
+	}
+	var e *api.Error
+	if _, err := d.History(t.Context(), "ap", 0); !errors.As(err, &e) || e.Code != api.CodeNotFound {
+		t.Errorf("of an unknown name: %v", err)
 	}
 	records, _ := d.History(t.Context(), "all", 0)
 	if r := records[0]; r.Reason != "image 2.9.1" || r.From != "blue,primary" || r.To != "green,standby" || len(r.Proofs) != 2 || r.Who.Name == "" {

@@ -235,22 +235,44 @@ func (s *Server) postSnapshot(c *call, req *api.SnapshotRequest) (any, error) {
 	}
 	ctx, cancel := context.WithTimeout(c.ctx, gateLimit)
 	defer cancel()
-	taken, err := s.opt.Rollout.Take(ctx, c.path("name"), c.who.Name, req.Reason, names, s.metricNames())
+	name := c.path("name")
+	taken, replaced, err := s.opt.Rollout.Take(ctx, name, c.who.Name, req.Reason, names, s.metricNames(), req.Replace)
 	if err != nil {
-		return nil, snapshotError(c.path("name"), err)
+		return nil, s.snapshotError(name, replaced, err)
 	}
-	if err := s.opt.Switch.Note(proxy.Note{Target: target, Text: "snapshot " + taken.Name + " taken", Outcome: proxy.OutcomeDone, Who: c.who}); err != nil {
+	out, text := snapshotOf(taken), "snapshot "+name+" taken"
+	if replaced != nil {
+		out.Replaced = &replaced.Taken
+		text += ", in the place of that of " + replaced.Taken.Local().Format(time.DateTime)
+	}
+	if err := s.opt.Switch.Note(proxy.Note{Target: target, Text: text, Outcome: proxy.OutcomeDone, Who: c.who}); err != nil {
 		return nil, err
 	}
-	return snapshotOf(taken), nil
+	return out, nil
 }
 
-func snapshotError(name string, err error) error {
+// snapshotError says what to do about an error of the snapshot of that name; there: the one that there is.
+func (s *Server) snapshotError(name string, there *rollout.Snapshot, err error) error {
 	switch {
+	case errors.Is(err, fs.ErrExist):
+		e := &api.Error{Code: api.CodeConflict, Message: fmt.Sprintf("there is a snapshot %s already", name), Hint: "take one of another name; `turnout snapshot take --force` replaces it"}
+		if there != nil {
+			e.Message += fmt.Sprintf(", taken at %s by %s", there.Taken.Local().Format(time.DateTime), there.By)
+			e.Holds = "it stays as it is"
+		}
+		return e
 	case errors.Is(err, rollout.ErrName):
 		return usage("%q: %v", name, err)
 	case errors.Is(err, fs.ErrNotExist):
-		return &api.Error{Code: api.CodeNotFound, Message: fmt.Sprintf("there is no snapshot %q", name), Hint: "`turnout snapshot list` shows what there is"}
+		hint := "`turnout snapshot take NAME` takes one; there are none"
+		if all, err := s.opt.Rollout.List(); err == nil && len(all) > 0 {
+			names := make([]string, len(all))
+			for i := range all {
+				names[i] = all[i].Name
+			}
+			hint = proxy.Among(name, names)
+		}
+		return &api.Error{Code: api.CodeNotFound, Message: fmt.Sprintf("there is no snapshot %q", name), Hint: hint}
 	}
 	return err
 }
@@ -259,13 +281,13 @@ func snapshotError(name string, err error) error {
 func (s *Server) getCompare(c *call) (any, error) {
 	was, err := s.opt.Rollout.Load(c.path("name"))
 	if err != nil {
-		return nil, snapshotError(c.path("name"), err)
+		return nil, s.snapshotError(c.path("name"), nil, err)
 	}
 	var result rollout.Compared
 	if with := c.q.Get("with"); with != "" {
 		is, err := s.opt.Rollout.Load(with)
 		if err != nil {
-			return nil, snapshotError(with, err)
+			return nil, s.snapshotError(with, nil, err)
 		}
 		result = rollout.Compare(was, is)
 	} else {

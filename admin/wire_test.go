@@ -73,6 +73,8 @@ func TestRequest_ThatIsWrongIsRefusedInWords(t *testing.T) {
 		{"POST", swap, `["green"]`, 400, api.CodeUsage, "the body is not a JSON object"},
 		{"POST", swap, `{"drian": "1s"}`, 400, api.CodeUsage, `unknown field "drian"`},
 		{"POST", swap, `{"drain": 10}`, 400, api.CodeUsage, `drain: a number, want a string such as "30s"`},
+		{"POST", swap, `{"drain": "1000h"}`, 400, api.CodeUsage, `drain: "1000h0m0s": want at most 720h (30 days)`},
+		{"POST", swap, `{"drain": "9999999h"}`, 400, api.CodeUsage, `"9999999h": want at most 720h (30 days)`},
 		{"POST", swap, `{"drain": "10"}`, 400, api.CodeUsage, `"10": want a duration with a unit, such as 30s or 1m30s`},
 		{"POST", swap, `{"drain": "-1s"}`, 400, api.CodeUsage, `drain: "-1s": want more than 0s`},
 		{"POST", swap, `{"hold": "-1s"}`, 400, api.CodeUsage, `hold: "-1s": want more than 0s`},

@@ -453,6 +453,7 @@ func (s *Switch) inForce(op *Operation, ch Change, cur *Snapshot, p *Planned, pr
 		s.tallies.mu.Unlock()
 	}
 	op.mu.Lock()
+	hold := op.record // of its hold, when it is a hand-over
 	op.record = p.record.Seq
 	draining := op.drains > 0
 	op.mu.Unlock()
@@ -474,9 +475,15 @@ func (s *Switch) inForce(op *Operation, ch Change, cur *Snapshot, p *Planned, pr
 		s.hub.publish(string(ch.Verb), ch.Target, w)
 	}
 	switch {
-	case ch.handover && ch.Verb == VerbHold:
-		s.outcome(op, OutcomeDone, "")
-	case !draining && !ch.handover:
+	case ch.handover && ch.Verb == VerbHold: // how it ended is told when the hand-over has
+	case ch.handover && ch.Verb == VerbRelease:
+		s.outcome(p.record.Seq, ch.Verb, op, OutcomeDone, "")
+		op.mu.Lock()
+		op.record = hold // what has failed began there
+		op.mu.Unlock()
+	case ch.handover:
+		s.outcome(hold, VerbHold, op, OutcomeDone, "")
+	case !draining:
 		s.end(op)
 	}
 	if s.opt.Journal.NeedsCompaction() {
@@ -597,18 +604,23 @@ func (s *Switch) end(op *Operation) {
 	if v.Err != nil {
 		detail = v.Err.Message
 	}
-	s.outcome(op, outcome, detail)
+	op.mu.Lock()
+	of := op.record
+	op.mu.Unlock()
+	s.outcome(of, v.Verb, op, outcome, detail)
 }
 
-// outcome adds to the journal how the operation's latest change ended. Must be called with s.mu held.
-func (s *Switch) outcome(op *Operation, outcome Outcome, detail string) {
-	op.mu.Lock()
-	of, v := op.record, op.view
-	op.mu.Unlock()
+// outcome adds to the journal how a change of the operation ended: the one of that Seq, which is 0 if it was not journalled.
+// Must be called with s.mu held.
+func (s *Switch) outcome(of uint64, verb Verb, op *Operation, outcome Outcome, detail string) {
 	if of == 0 {
 		return
 	}
-	r := Record{Of: of, Time: time.Now(), Revision: v.Revision, Verb: v.Verb, Outcome: outcome, Proofs: v.Proofs, Who: op.change.Who, Detail: detail}
+	v := op.View()
+	r := Record{Of: of, Time: time.Now(), Revision: v.Revision, Verb: verb, Outcome: outcome, Who: op.change.Who, Detail: detail}
+	if verb == v.Verb {
+		r.Proofs = v.Proofs
+	}
 	if err := s.note(&r, true); err != nil {
 		s.opt.Warn("the outcome of a change could not be journalled; the change itself is", err)
 	}

@@ -40,6 +40,7 @@ package api
 
 import (
 	"fmt"
+	"regexp"
 	"time"
 )
 
@@ -153,8 +154,9 @@ type Gate struct {
 
 // SnapshotRequest writes down what services are like now.
 type SnapshotRequest struct {
-	Target string `json:"target,omitempty"` // a service or group; without it: all
-	Reason string `json:"reason,omitempty"`
+	Target  string `json:"target,omitempty"` // a service or group; without it: all
+	Reason  string `json:"reason,omitempty"`
+	Replace bool   `json:"replace,omitempty"` // one of that name; else that is a conflict
 }
 
 // Snapshot is what services were like at one time.
@@ -166,6 +168,7 @@ type Snapshot struct {
 	Config   string                `json:"config"`
 	Revision uint64                `json:"revision"`
 	Services map[string]SnapshotOf `json:"services"`
+	Replaced *time.Time            `json:"replaced,omitempty"` // in the answer to a request: when the one of that name was taken
 }
 
 // SnapshotOf is one service in a Snapshot.
@@ -583,6 +586,19 @@ func ExitCode(code string) int {
 	return 1
 }
 
+// MaxDuration is the longest time that a request may ask for: more is taken for a slip of the pen.
+const MaxDuration = 30 * 24 * time.Hour
+
+// WantDuration says what a text must be to be a Duration, and which is the longest where it is more than that.
+func WantDuration(text string) string {
+	if d, err := time.ParseDuration(text); d > MaxDuration || err != nil && durationRegexp.MatchString(text) {
+		return "want at most 720h (30 days)"
+	}
+	return "want a duration with a unit, such as 30s or 1m30s"
+}
+
+var durationRegexp = regexp.MustCompile(`^([0-9.]+(ns|us|µs|μs|ms|s|m|h))+$`)
+
 // Duration is a time.Duration that is a string such as "1m30s" in JSON.
 type Duration time.Duration
 
@@ -593,7 +609,7 @@ func (d Duration) MarshalText() ([]byte, error) { return []byte(time.Duration(d)
 func (d *Duration) UnmarshalText(b []byte) error {
 	v, err := time.ParseDuration(string(b))
 	if err != nil {
-		return fmt.Errorf("%q: want a duration with a unit, such as 30s or 1m30s", b)
+		return fmt.Errorf("%q: %s", b, WantDuration(string(b)))
 	}
 	*d = Duration(v)
 	return nil

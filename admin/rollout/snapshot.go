@@ -60,29 +60,36 @@ var snapshotName = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$`)
 // ErrName says that a snapshot cannot be called so.
 var ErrName = errors.New("want a name of letters, digits, '.', '_' and '-', up to 64, such as before-2.9.1")
 
-// Take asks all checks of the services, now, and writes the snapshot down under its name. One of that name is replaced;
-// beyond 200 the oldest are removed.
-func (r *Rollout) Take(ctx context.Context, name, by, reason string, services, metrics []string) (*Snapshot, error) {
+// Take asks all checks of the services, now, and writes the snapshot down under its name; beyond 200 the oldest are
+// removed. One of that name is replaced, and returned as well, or else the error is fs.ErrExist.
+func (r *Rollout) Take(ctx context.Context, name, by, reason string, services, metrics []string, replace bool) (s, replaced *Snapshot, err error) {
 	if !snapshotName.MatchString(name) {
-		return nil, ErrName
+		return nil, nil, ErrName
 	}
-	s := r.now(ctx, services)
+	replaced, err = r.Load(name)
+	switch {
+	case err == nil && !replace:
+		return nil, replaced, fs.ErrExist
+	case err != nil && !errors.Is(err, fs.ErrNotExist) && !replace:
+		return nil, nil, err
+	}
+	s = r.now(ctx, services)
 	s.Name, s.By, s.Reason, s.Metrics = name, by, reason, metrics
 	b, err := json.MarshalIndent(s, "", " ")
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	if len(b) > maxSnapshot {
-		return nil, fmt.Errorf("a snapshot of so many services has more than %d bytes; take one of fewer", maxSnapshot)
+		return nil, nil, fmt.Errorf("a snapshot of so many services has more than %d bytes; take one of fewer", maxSnapshot)
 	}
-	if err := r.write(name, b); err != nil {
-		return nil, err
+	if err := r.write(name, b, replace); err != nil {
+		return nil, nil, err
 	}
-	return s, r.prune()
+	return s, replaced, r.prune()
 }
 
-// write replaces the file whole: another name, fsync, rename, fsync of the folder.
-func (r *Rollout) write(name string, b []byte) error {
+// write makes the file whole: another name, fsync, rename (or, where none is to be replaced, link), fsync of the folder.
+func (r *Rollout) write(name string, b []byte, replace bool) error {
 	if err := os.MkdirAll(r.opt.Dir, 0o700); err != nil {
 		return err
 	}
@@ -90,12 +97,16 @@ func (r *Rollout) write(name string, b []byte) error {
 	if err != nil {
 		return err
 	}
-	defer os.Remove(f.Name()) //nolint:errcheck // gone after the rename
+	defer os.Remove(f.Name()) //nolint:errcheck // gone after a rename
 	_, err = f.Write(b)
 	if err = errors.Join(err, f.Sync(), f.Close()); err != nil {
 		return err
 	}
-	if err := os.Rename(f.Name(), r.path(name)); err != nil {
+	into := os.Link
+	if replace {
+		into = os.Rename
+	}
+	if err := into(f.Name(), r.path(name)); err != nil {
 		return err
 	}
 	dir, err := os.Open(r.opt.Dir)

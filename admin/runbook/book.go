@@ -8,6 +8,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/turnout-proxy/turnout/admin/api"
 	"github.com/turnout-proxy/turnout/config"
 )
 
@@ -228,9 +229,9 @@ func (p *parser) duration(path string, n config.Node) time.Duration {
 		return 0
 	}
 	d, err := time.ParseDuration(filled)
-	if err != nil || d <= 0 {
+	if err != nil || d <= 0 || d > api.MaxDuration {
 		written, _ := n.Scalar()
-		p.doc.Refuse(n.Line, n.Column, path, written, "want a duration with a unit, such as 30s", "")
+		p.doc.Refuse(n.Line, n.Column, path, written, api.WantDuration(filled), "")
 		return 0
 	}
 	return d

@@ -207,11 +207,15 @@ func (r *run) do(ctx context.Context, s *Step) (string, error) {
 	case "gate":
 		return r.gate(ctx, s)
 	case "snapshot":
-		taken, err := r.opt.Door.TakeSnapshot(ctx, s.Snapshot, api.SnapshotRequest{Target: s.Target, Reason: r.reason(s)})
+		taken, err := r.opt.Door.TakeSnapshot(ctx, s.Snapshot, api.SnapshotRequest{Target: s.Target, Reason: r.reason(s), Replace: true})
 		if err != nil {
 			return "", err
 		}
-		return fmt.Sprintf("%s, revision %d", plural(len(taken.Services), "service"), taken.Revision), nil
+		words := fmt.Sprintf("%s, revision %d", plural(len(taken.Services), "service"), taken.Revision)
+		if taken.Replaced != nil { // that of an earlier run
+			words += ", in the place of that of " + taken.Replaced.Local().Format(time.DateTime)
+		}
+		return words, nil
 	case "compare":
 		return r.compare(ctx, s)
 	}

@@ -9,6 +9,7 @@ import (
 	"time"
 	"unicode"
 
+	"github.com/turnout-proxy/turnout/admin/api"
 	"github.com/turnout-proxy/turnout/config"
 )
 
@@ -203,8 +204,8 @@ func init() { // verbs and their readers name each other
 		"wait": {want: "wait: 30s, or wait: {until: drained, ready or watched, target: SERVICE}", words: waitWords,
 			short: func(s *Step, text string) string {
 				d, err := time.ParseDuration(text)
-				if s.For = d; err != nil || d <= 0 {
-					return "want a duration with a unit, such as 30s"
+				if s.For = d; err != nil || d <= 0 || d > api.MaxDuration {
+					return api.WantDuration(text)
 				}
 				return ""
 			},

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -14,6 +15,7 @@ import (
 	"github.com/turnout-proxy/turnout/admin/client"
 	"github.com/turnout-proxy/turnout/config"
 	"github.com/turnout-proxy/turnout/config/journal"
+	"github.com/turnout-proxy/turnout/proxy"
 )
 
 func (c *cli) historyCommand() *cobra.Command {
@@ -45,14 +47,14 @@ With -c or --state-dir the journal itself is read, without changing it: also whe
 				c.showHistory(records, long)
 			}
 			if len(records) == 0 && err == nil && target != "" {
-				c.notef("no change of %s is in the history", quote(target))
+				c.notef("no change of %s is in the history", target)
 			}
 			return err
 		},
 	}
 	fs := cmd.Flags()
 	fs.IntVarP(&limit, "number", "n", 20, "how many of the latest; 0: all that the door gives")
-	fs.BoolVar(&long, "long", false, "also the proofs and what was decided in words")
+	fs.BoolVar(&long, "long", false, "also the proofs, what was decided in words, and the holds that swaps begin with")
 	fs.StringVarP(&file, "config", "c", "", "read the journal of the state_dir in this `file`")
 	fs.StringVar(&stateDir, "state-dir", "", "read the journal in this `folder`")
 	_ = cmd.MarkFlagFilename("config", "yaml", "yml")
@@ -80,17 +82,21 @@ func (c *cli) records(target string, limit int, file, stateDir string) ([]api.Re
 		}
 		return records, err
 	}
-	return journalled(stateDir, target, limit)
+	records, known, err := journalled(stateDir, target, limit)
+	if len(records) == 0 && err == nil && target != "" && !slices.Contains(known, target) {
+		err = &api.Error{Code: api.CodeNotFound, Message: fmt.Sprintf("the history has no change of %s", quote(target)), Hint: proxy.Among(target, known)}
+	}
+	return records, err
 }
 
 // journalled reads the records of a journal that no door has to hold. The journal's records and those on the wire
-// have the same names, but for the overlap of a proof, which is a number there.
-func journalled(dir, target string, limit int) ([]api.Record, error) {
+// have the same names, but for the overlap of a proof, which is a number there. known is what it has changes of.
+func journalled(dir, target string, limit int) (records []api.Record, known []string, err error) {
 	r, err := journal.ReadOnly(dir, journal.Options{})
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
-	var records []api.Record
+	names := map[string]bool{}
 	at := map[uint64]int{} // Seq → position in records
 	err = r.History(func(payload []byte) error {
 		var rec struct {
@@ -114,6 +120,12 @@ func journalled(dir, target string, limit int) ([]api.Record, error) {
 			records[i].Detail = strings.TrimPrefix(records[i].Detail+"; "+rec.Detail, "; ")
 			return nil
 		}
+		for name := range more.Services {
+			names[name] = true
+		}
+		if rec.Target != "" {
+			names[rec.Target] = true
+		}
 		if _, touched := more.Services[target]; rec.Of == 0 && (target == "" || touched || rec.Target == target || strings.HasPrefix(rec.Target, target+"/")) {
 			at[rec.Seq] = len(records)
 			records = append(records, rec.Record)
@@ -128,7 +140,7 @@ func journalled(dir, target string, limit int) ([]api.Record, error) {
 	if limit > 0 {
 		records = records[max(0, len(records)-limit):]
 	}
-	return records, err
+	return records, sortedKeys(names), err
 }
 
 func (c *cli) showHistory(records []api.Record, long bool) {
@@ -143,6 +155,9 @@ func (c *cli) showHistory(records []api.Record, long bool) {
 		var rows [][]cell
 		for i := range records {
 			r := &records[i]
+			if r.Verb == "hold" && r.Outcome == "done" && strings.HasPrefix(r.Detail, "first step of ") { // what it began has a line
+				continue
+			}
 			rows = append(rows, []cell{text(r.Time.Local().Format(time.DateTime)), text(r.Who.Name), text(r.Verb), text(orDash(r.Target)),
 				text(orDash(fromTo(r))), stateCell(r.Outcome), text(r.Reason)})
 		}

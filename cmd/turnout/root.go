@@ -238,9 +238,9 @@ func (c *cli) flagError(cmd *cobra.Command, err error) error {
 		return c.usage(cmd, fmt.Sprintf("--%s needs a value: %s", needs.GetFlag().Name, needs.GetFlag().Usage), "")
 	case errors.As(err, &invalid):
 		want := map[string]string{
-			"duration": "a duration with a unit, such as 30s", "int": "a whole number", "uint64": "a whole number", "bool": "true or false",
+			"duration": api.WantDuration(invalid.GetValue()), "int": "want a whole number", "uint64": "want a whole number", "bool": "want true or false",
 		}[invalid.GetFlag().Value.Type()]
-		return c.usage(cmd, fmt.Sprintf("--%s %s: want %s", invalid.GetFlag().Name, quote(invalid.GetValue()), want), "")
+		return c.usage(cmd, fmt.Sprintf("--%s %s: %s", invalid.GetFlag().Name, quote(invalid.GetValue()), want), "")
 	}
 	return c.usage(cmd, err.Error(), "")
 }

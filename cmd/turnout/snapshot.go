@@ -27,13 +27,17 @@ what does not move any more.`,
 		Args: cobra.ArbitraryArgs,
 	}
 	var reason, with string
+	var force bool
 	take := &cobra.Command{
 		Use: "take NAME [TARGET]", Short: "Write down what a service, a group or all services are like now",
+		Long: `Write down what a service, a group or all services are like now. Is there one of that name already, it stays, and the
+exit code is 7: what it was like before is not to be had again. --force replaces it; so does the step of a runbook, which
+is of its run.`,
 		Example: "  turnout snapshot take before node --reason \"before 2.9.1\"",
 		Args:    c.wants(1, 2, "NAME [TARGET]"),
 		RunE: func(_ *cobra.Command, args []string) error {
 			return c.withDoor(func(w *wait, d *client.Client) error {
-				req := api.SnapshotRequest{Reason: reason}
+				req := api.SnapshotRequest{Reason: reason, Replace: force}
 				if len(args) == 2 {
 					req.Target = args[1]
 				}
@@ -46,6 +50,7 @@ what does not move any more.`,
 		},
 	}
 	take.Flags().StringVar(&reason, "reason", "", "`why`, kept with it")
+	take.Flags().BoolVar(&force, "force", false, "replace the one of that name")
 	compare := &cobra.Command{
 		Use: "compare NAME", Short: "Say what became of a snapshot by now, or by another one; exit 4 when something got worse",
 		Example: "  turnout snapshot compare before\n  turnout snapshot compare before --with after",
@@ -105,7 +110,11 @@ func (c *cli) showSnapshot(s *api.Snapshot) {
 		c.printf("%s: %s active, %d of %s pass, %.1f requests a second, error rate %.2f%%", name, svc.Active, passes, plural(len(svc.Answers), "check"),
 			svc.Readings["rate"], 100*svc.Readings["error_rate"])
 	}
-	c.printf("snapshot %s taken, revision %d", s.Name, s.Revision)
+	replaced := ""
+	if s.Replaced != nil {
+		replaced = ", in the place of that of " + s.Replaced.Local().Format(time.DateTime)
+	}
+	c.printf("snapshot %s taken, revision %d%s", s.Name, s.Revision, replaced)
 }
 
 func (c *cli) showCompared(r *api.Compared) error {
