@@ -4,6 +4,7 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 	"time"
@@ -148,7 +149,8 @@ func join(path, key string) string {
 	return path + "." + key
 }
 
-// variables reads names with their defaults. One without a default has to be given, by --set or in the environment.
+// variables reads names with their defaults. One without a default has to be given, by --set or in the environment. A default
+// may name variables that stand above it, so that none leads back to itself.
 func (p *parser) variables(e config.Entry) {
 	entries, ok := e.Value.Map()
 	if !ok {
@@ -173,7 +175,7 @@ func (p *parser) variables(e config.Entry) {
 		written, ok := v.Value.Scalar()
 		switch {
 		case ok:
-			p.book.values[v.Key] = written
+			p.book.values[v.Key], _ = p.filled(path, v.Value, written, "no variable %s above this one; they are filled in from top to bottom")
 		case !v.Value.Nothing():
 			p.doc.Refuse(v.Value.Line, v.Value.Column, path, "", "want a default, or nothing for a variable that has to be given; not "+v.Value.Is(), "")
 		default:
@@ -202,25 +204,34 @@ func (p *parser) text(path string, n config.Node) string {
 		p.doc.Refuse(n.Line, n.Column, path, "", "want text, not "+n.Is(), "")
 		return ""
 	}
-	unknown := ""
+	filled, ok := p.filled(path, n, written, "no variable %s; declare it under variables, or write $${%[1]s} for the shell's")
+	if ok && strings.TrimSpace(filled) == "" {
+		p.doc.Refuse(n.Line, n.Column, path, written, "empty", "")
+		return ""
+	}
+	return filled
+}
+
+// filled is a text with variables filled in; false when it cannot be, and a mistake was added. unknown says of a variable,
+// %s, that there is none.
+func (p *parser) filled(path string, n config.Node, written, unknown string) (string, bool) {
+	missing := ""
 	filled, problem := config.Fill(written, func(name string) (string, bool) {
 		value, ok := p.book.values[name]
 		if !ok {
-			unknown = name
+			missing = name
 		}
 		return value, ok
 	})
 	switch {
-	case unknown != "":
-		p.doc.Refuse(n.Line, n.Column, path, written, "no variable "+unknown+"; declare it under variables, or write $${"+unknown+"} for the shell's", config.Nearest(unknown, p.book.Variables))
+	case missing != "":
+		p.doc.Refuse(n.Line, n.Column, path, written, fmt.Sprintf(unknown, missing), config.Nearest(missing, slices.Collect(maps.Keys(p.book.values))))
 	case problem != "":
 		p.doc.Refuse(n.Line, n.Column, path, written, problem, "")
-	case strings.TrimSpace(filled) == "":
-		p.doc.Refuse(n.Line, n.Column, path, written, "empty", "")
 	default:
-		return filled
+		return filled, true
 	}
-	return ""
+	return "", false
 }
 
 func (p *parser) duration(path string, n config.Node) time.Duration {
@@ -296,10 +307,10 @@ func (s *Step) Words() string {
 	return s.Verb + " " + verbs[s.Verb].words(s)
 }
 
-// Asks tells whether a person has to answer.
-func (b *Book) Asks() bool {
+// Asks tells whether a person has to answer, from a step on.
+func (b *Book) Asks(from int) bool {
 	asks := func(s Step) bool { return s.Verb == "confirm" }
-	return slices.ContainsFunc(b.Steps, asks) || slices.ContainsFunc(b.OnFailure, asks)
+	return slices.ContainsFunc(b.Steps[from:], asks) || slices.ContainsFunc(b.OnFailure, asks)
 }
 
 // Repeatable tells whether doing the step at position i twice is doing it once.

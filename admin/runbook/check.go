@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"os"
 	"os/exec"
 	"path/filepath"
 	"slices"
@@ -24,20 +25,27 @@ type Preview struct {
 }
 
 // Check holds a runbook against the running door: what each step would do now, and every mistake that shows before
-// step 1. A step is planned by the door itself unless an earlier one moves the same services; then its names are
+// step 1. Steps before from are taken as done. A step is planned by the door itself unless an earlier one moves the same services; then its names are
 // checked. With gates, a swap's are asked too, which takes as long as they do. The error, if any, is config.Errors, or the
 // door's own when it cannot be asked.
-func (b *Book) Check(ctx context.Context, door *client.Client, gates bool) (steps, onFailure []Preview, err error) {
+func (b *Book) Check(ctx context.Context, door *client.Client, from int, gates bool) (steps, onFailure []Preview, err error) {
 	st, err := door.Status(ctx, "")
 	if err != nil {
 		return nil, nil, err
 	}
 	c := &check{book: b, door: door, gates: gates, st: st, moved: map[string]bool{}}
 	for i := range b.Steps {
+		if i < from {
+			c.ran = c.ran || b.Steps[i].Verb == "exec"
+			continue
+		}
 		steps = append(steps, c.step(ctx, &b.Steps[i], true))
 	}
 	for i := range b.OnFailure {
 		onFailure = append(onFailure, c.step(ctx, &b.OnFailure[i], false))
+	}
+	if ctx.Err() != nil {
+		return nil, nil, context.Cause(ctx)
 	}
 	if c.found != nil {
 		return steps, onFailure, c.found
@@ -63,6 +71,9 @@ func (c *check) refuse(s *Step, format string, args ...any) {
 // step previews one step. planned: as the door is now; else only names are checked.
 func (c *check) step(ctx context.Context, s *Step, planned bool) Preview {
 	p := Preview{Step: s, Does: s.Words()}
+	if ctx.Err() != nil {
+		return p
+	}
 	switch s.Verb {
 	case "confirm":
 		p.Words = []string{"asks: " + s.Text}
@@ -123,8 +134,8 @@ func (c *check) command(s *Step) string {
 		return "runs: " + s.Shell
 	}
 	program, isPath := s.Command[0], strings.Contains(s.Command[0], "/")
-	if dir, err := filepath.Abs(filepath.Dir(c.book.File)); isPath && !filepath.IsAbs(program) && err == nil { // it runs there
-		program = filepath.Join(dir, program)
+	if isPath && !filepath.IsAbs(program) { // it runs there
+		program = filepath.Join(c.dir(), program)
 	}
 	if _, err := exec.LookPath(program); err != nil && !(isPath && c.ran) { // an earlier command may put it there
 		c.refuse(s, "no program %q: %v", s.Command[0], err)
@@ -132,10 +143,29 @@ func (c *check) command(s *Step) string {
 	return "runs: " + strings.Join(s.Command, " ")
 }
 
-// shell looks whether the shell can read a command.
+// dir is where commands run.
+func (c *check) dir() string {
+	dir, err := filepath.Abs(filepath.Dir(c.book.File))
+	if err != nil {
+		return filepath.Dir(c.book.File)
+	}
+	return dir
+}
+
+// shell looks whether the shell can read a command, and whether there is what it begins with.
 func (c *check) shell(s *Step, of, command string) {
 	if out, err := exec.Command("sh", "-n", "-c", command).CombinedOutput(); err != nil { //nolint:gosec // -n reads it and runs nothing
 		c.refuse(s, "%sthe shell cannot read it: %s", of, strings.TrimSpace(string(out)))
+		return
+	}
+	word, _, _ := strings.Cut(strings.TrimSpace(command), " ")
+	if isPath := strings.Contains(word, "/"); !plainWord(word, "") || isPath && c.ran { // an earlier command may put it there
+		return
+	}
+	look := exec.Command("sh", "-c", `command -v "$1"`, "sh", word) //nolint:gosec // it is looked for, not run
+	look.Dir, look.Env = c.dir(), append(os.Environ(), c.book.env()...)
+	if look.Run() != nil {
+		c.refuse(s, "%sno program %q: the shell does not find it", of, word)
 	}
 }
 

@@ -117,6 +117,7 @@ type Unfinished struct {
 	Inside bool   // the next one had begun
 	Text   string // what it was
 	Same   bool   // the text and the variables are the same as now
+	Failed int    // the step that failed, from 1; what was begun then is under on_failure. 0: none
 
 	before map[string]string
 }
@@ -139,13 +140,16 @@ func (r *Record) Unfinished(b *Book) *Unfinished {
 		switch {
 		case e.Event == "end":
 			return nil
-		case e.Step == 0:
+		case e.Step == 0: // under on_failure
+			if e.Event == "begin" {
+				u.Text = e.Text
+			}
 		case e.Event == "done":
 			u.Done, u.Inside = max(u.Done, e.Step), false
 		case e.Event == "begin":
-			u.Inside, u.Text = true, e.Text
+			u.Inside, u.Failed, u.Text = true, 0, e.Text
 		case e.Event == "failed":
-			u.Inside = false
+			u.Inside, u.Failed, u.Text = false, e.Step, ""
 		}
 	}
 	return u

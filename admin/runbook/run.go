@@ -51,21 +51,33 @@ type Resume struct {
 	Skip bool // the step at From had begun: take it as done
 }
 
+// First is the first step that is done.
+func (r Resume) First() int {
+	if r.Skip {
+		return r.From + 1
+	}
+	return r.From
+}
+
 // Outcome is how a run ended.
 type Outcome struct {
 	State  string `json:"state"`            // done | failed | interrupted
 	Step   int    `json:"step,omitempty"`   // that failed or was interrupted, from 1
+	Begun  bool   `json:"begun,omitempty"`  // that step had begun
 	Words  string `json:"words,omitempty"`  // of that step
 	Failed string `json:"failed,omitempty"` // why
 	// RolledBack: on_failure went back to where it was.
-	RolledBack bool          `json:"rolled_back,omitempty"`
-	Took       time.Duration `json:"took_ns"`
-	Err        *api.Error    `json:"error,omitempty"`
+	RolledBack bool `json:"rolled_back,omitempty"`
+	// Undone says which steps under on_failure were not done, and why; in an operator's words.
+	Undone []string      `json:"on_failure_undone,omitempty"`
+	Took   time.Duration `json:"took_ns"`
+	Err    *api.Error    `json:"error,omitempty"`
 }
 
 type run struct {
 	book *Book
 	opt  Options
+	gone bool // the door did not come back
 }
 
 // Run carries the steps out. Its error is only of the record that cannot be written; how the run ended is in the
@@ -83,6 +95,11 @@ func (b *Book) Run(ctx context.Context, opt Options) (Outcome, error) {
 			}
 			continue
 		}
+		if ctx.Err() != nil { // between two steps: nobody need wonder whether this one was done
+			why := asError(ctx, context.Cause(ctx))
+			r.tell("interrupted", "%s: before step %d, %s", r.title(), i+1, s.Words())
+			return Outcome{State: "interrupted", Step: i + 1, Words: s.Words(), Failed: why.Message, Err: why, Took: time.Since(begun)}, nil
+		}
 		failed, err := r.step(ctx, fmt.Sprintf("step %d of %d", i+1, len(b.Steps)), i+1, s)
 		if err != nil {
 			return Outcome{}, err
@@ -90,12 +107,12 @@ func (b *Book) Run(ctx context.Context, opt Options) (Outcome, error) {
 		if failed == nil {
 			continue
 		}
-		out := Outcome{State: "failed", Step: i + 1, Words: s.Words(), Failed: failed.Message, Err: failed}
+		out := Outcome{State: "failed", Step: i + 1, Begun: true, Words: s.Words(), Failed: failed.Message, Err: failed}
 		if ctx.Err() != nil {
 			out.State = "interrupted"
 			r.tell("interrupted", "%s: in step %d, %s", r.title(), out.Step, out.Words)
 		} else {
-			out.RolledBack = r.onFailure(ctx)
+			out.RolledBack, out.Undone = r.onFailure(ctx)
 			r.tell("failed", "%s: step %d, %s: %s", r.title(), out.Step, out.Words, failed.Message)
 			if err := opt.Record.add(entry{Event: "end", Text: "failed"}); err != nil {
 				return Outcome{}, err
@@ -128,11 +145,39 @@ func (r *run) dir() string { return filepath.Dir(r.book.File) }
 
 // env is what commands find in their environment: the door's socket, and every variable.
 func (r *run) env() []string {
-	out := []string{"TURNOUT_SOCKET=" + r.opt.Door.Socket(), "TURNOUT_RUNBOOK=" + r.title()}
-	for _, name := range r.book.Variables {
-		out = append(out, name+"="+r.book.values[name])
+	return append([]string{"TURNOUT_SOCKET=" + r.opt.Door.Socket(), "TURNOUT_RUNBOOK=" + r.title()}, r.book.env()...)
+}
+
+// env is every variable.
+func (b *Book) env() (all []string) {
+	for _, name := range b.Variables {
+		all = append(all, name+"="+b.values[name])
 	}
-	return out
+	return all
+}
+
+// doorPatience is how long a run waits for a door that is being started again. Nothing was asked of it yet, so that nothing
+// is done twice.
+const doorPatience = 15 * time.Second
+
+// await waits for a door that does not answer, once in a run: one that stays away is not waited for at each step.
+func (r *run) await(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(ctx, doorPatience)
+	defer cancel()
+	for said := false; !r.gone; said = true {
+		_, err := r.opt.Door.Version(ctx)
+		var e *api.Error
+		if r.gone = ctx.Err() != nil; !errors.As(err, &e) || e.Code != api.CodeUnreachable {
+			return
+		}
+		if !said {
+			r.opt.Note("%s; waiting up to %s for it", e.Message, doorPatience)
+		}
+		select {
+		case <-time.After(100 * time.Millisecond):
+		case <-ctx.Done():
+		}
+	}
 }
 
 // step does one step and records its begin and its end.
@@ -196,12 +241,21 @@ func (r *run) tell(outcome, format string, args ...any) {
 // do carries a step out and says what came of it.
 func (r *run) do(ctx context.Context, s *Step) (string, error) {
 	switch s.Verb {
+	case "confirm", "exec", "notify", "wait":
+	default:
+		r.await(ctx)
+	}
+	switch s.Verb {
 	case "confirm":
 		return r.confirm(ctx, s)
 	case "exec":
 		return "", r.opt.Run(ctx, Command{Shell: s.Shell, Command: s.Command, Dir: r.dir(), Env: append(r.env(), "TURNOUT_STEP="+s.Words())})
 	case "notify":
-		return r.notify(ctx, s), nil
+		words := r.notify(ctx, s)
+		if cause := context.Cause(ctx); cause != nil && !errors.Is(cause, errStepTime) {
+			return "", cause // a notification fails nothing, but whoever ends the run does
+		}
+		return words, nil
 	case "wait":
 		return "", r.wait(ctx, s)
 	case "gate":
@@ -414,12 +468,12 @@ func (r *run) asBefore(ctx context.Context, target string) bool {
 			return false
 		}
 	}
-	return true
+	return len(services) > 0 // else the door has no such target any more, and the step says so
 }
 
 // onFailure does the steps that were written for a failure, each whatever became of the one before it. It tells
-// whether one of them went back.
-func (r *run) onFailure(ctx context.Context) (back bool) {
+// whether one of them went back, and which were not done.
+func (r *run) onFailure(ctx context.Context) (back bool, undone []string) {
 	for i := range r.book.OnFailure {
 		s := &r.book.OnFailure[i]
 		label := fmt.Sprintf("on failure %d of %d", i+1, len(r.book.OnFailure))
@@ -427,14 +481,18 @@ func (r *run) onFailure(ctx context.Context) (back bool) {
 			r.opt.Say("%s, %s: not needed, %s is where it was when the run began", label, s.Words(), s.Target)
 			continue
 		}
-		failed, err := r.step(ctx, label, 0, s)
-		if err != nil {
-			r.opt.Note("%v", err)
-		}
 		if ctx.Err() != nil {
-			return back
+			undone = append(undone, fmt.Sprintf("%s, %s: not begun", label, s.Words()))
+			continue
+		}
+		failed, err := r.step(ctx, label, 0, s)
+		switch {
+		case err != nil:
+			undone = append(undone, fmt.Sprintf("%s, %s: %v", label, s.Words(), err))
+		case failed != nil:
+			undone = append(undone, fmt.Sprintf("%s, %s: %s", label, s.Words(), failed.Message))
 		}
 		back = back || failed == nil && err == nil && s.Verb == "back"
 	}
-	return back
+	return back, undone
 }

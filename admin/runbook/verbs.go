@@ -314,13 +314,18 @@ func (s *Step) typed() string {
 
 // Quote writes a word so that a shell reads it back as that word.
 func Quote(s string) string {
-	plainWord := s != "" && !strings.ContainsFunc(s, func(r rune) bool {
-		return !(r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' || r >= '0' && r <= '9' || strings.ContainsRune("_-./:=@%+,[]", r))
-	})
-	if plainWord {
+	if plainWord(s, ":=@%,[]") {
 		return s
 	}
 	return "'" + strings.ReplaceAll(s, "'", `'\''`) + "'"
+}
+
+// plainWord tells whether a word means itself to a shell, wherever it stands: letters, digits, what names of files have, and
+// others that the caller knows to be harmless.
+func plainWord(s, others string) bool {
+	return s != "" && !strings.ContainsFunc(s, func(r rune) bool {
+		return !(r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' || r >= '0' && r <= '9' || strings.ContainsRune("_-./+"+others, r))
+	})
 }
 
 func verbNames() []string { return slices.Sorted(maps.Keys(verbs)) }

@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"errors"
+	"syscall"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -92,7 +93,7 @@ type change struct {
 // do carries the change out. Its context ends with a signal or --timeout; see follow.go.
 func (ch *change) do() error {
 	ch.hooked, ch.refused = map[string]bool{}, map[string]string{}
-	w := newWait(ch.cli.timeout)
+	w := newWait(ch.cli.timeout, syscall.SIGPIPE)
 	defer w.stop()
 	if err := ch.begin(w); err != nil {
 		return err

@@ -21,13 +21,15 @@ var (
 )
 
 // wait is a context that ends with the first SIGINT or SIGTERM, or when --timeout is over; also with SIGHUP, that of a
-// terminal which is gone, unless that is ignored as under nohup. A second signal ends the process at once.
+// terminal which is gone, unless that is ignored as under nohup. A second signal ends the process at once. For those who
+// leave something under way, more is SIGPIPE: a reader of their output that is gone does not kill them in the middle of it.
 type wait struct {
-	ctx  context.Context
-	stop func()
+	ctx       context.Context
+	stop      func()
+	interrupt func() // as a signal does
 }
 
-func newWait(timeout time.Duration) *wait {
+func newWait(timeout time.Duration, more ...os.Signal) *wait {
 	ctx, cancel := context.WithCancelCause(context.Background())
 	free := func() {}
 	if timeout > 0 {
@@ -37,7 +39,7 @@ func newWait(timeout time.Duration) *wait {
 	if !signal.Ignored(syscall.SIGHUP) {
 		ends = append(ends, syscall.SIGHUP)
 	}
-	signal.Notify(signals, ends...)
+	signal.Notify(signals, append(more, ends...)...)
 	done := make(chan struct{})
 	go func() { // ends with stop
 		select {
@@ -47,7 +49,7 @@ func newWait(timeout time.Duration) *wait {
 		case <-done:
 		}
 	}()
-	return &wait{ctx: ctx, stop: func() {
+	return &wait{ctx: ctx, interrupt: func() { cancel(errInterrupted) }, stop: func() {
 		signal.Stop(signals)
 		close(done)
 		free()

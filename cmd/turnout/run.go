@@ -6,10 +6,13 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
+	"syscall"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -109,16 +112,27 @@ func (c *cli) runBook(cmd *cobra.Command, f *runFlags, path string) error {
 	if f.from < 0 || f.from > len(b.Steps) {
 		return c.usage(cmd, fmt.Sprintf("--from %d: the runbook has %s", f.from, plural(len(b.Steps), "step")), "")
 	}
-	w := newWait(c.timeout)
+	if f.record == "" {
+		f.record = path + ".run"
+	}
+	w := newWait(c.timeout, syscall.SIGPIPE)
 	defer w.stop()
 	d := client.Dial(c.socket)
 	defer d.Close()
-	steps, onFailure, err := b.Check(w.ctx, d, f.dryRun)
+	at := &begin{Resume: runbook.Resume{From: max(f.from-1, 0)}}
+	defer at.close()
+	if f.resume { // what is to be done is checked, not what is done
+		if at, err = c.where(b, f); err != nil {
+			return err
+		}
+		defer at.close()
+	}
+	steps, onFailure, err := b.Check(w.ctx, d, at.First(), f.dryRun)
 	if f.dryRun && c.json() {
 		c.writeJSON(map[string][]runbook.Preview{"steps": steps, "on_failure": onFailure})
 	} else if f.dryRun {
-		c.previews("step", steps)
-		c.previews("on failure", onFailure)
+		c.previews("step", len(b.Steps), steps)
+		c.previews("on failure", len(b.OnFailure), onFailure)
 	}
 	if err != nil {
 		return mistakes(err, "that the running door shows; nothing was done")
@@ -126,34 +140,29 @@ func (c *cli) runBook(cmd *cobra.Command, f *runFlags, path string) error {
 	if f.dryRun {
 		return nil
 	}
-	if b.Asks() && !f.yes && !isTerminal(os.Stdin) {
+	if b.Asks(at.First()) && !f.yes && !isTerminal(os.Stdin) {
 		return &api.Error{Code: api.CodeUsage, Message: "the runbook asks for confirmation and nobody can answer: standard input is no terminal",
 			Holds: "nothing was done", Hint: "--yes answers every confirm with yes"}
 	}
-	if f.record == "" {
-		f.record = path + ".run"
-	}
-	record, err := runbook.OpenRecord(f.record)
-	if err != nil {
-		return &api.Error{Code: api.CodeFailed, Message: fmt.Sprintf("the run cannot be recorded: %v", err), Holds: "nothing was done", Hint: "--record names another file"}
-	}
-	defer record.Close() //nolint:errcheck // each line is on the disk already
-	u := record.Unfinished(b)
-	resume, err := c.where(b, u, f)
-	if err != nil {
-		return err
-	}
 	if !f.resume {
-		u = nil
+		if at, err = c.where(b, f); err != nil {
+			return err
+		}
+		defer at.close()
 	}
 	st, err := d.Status(w.ctx, "")
 	if err != nil {
 		return err
 	}
-	if err := record.Begin(b, u, st); err != nil {
+	if err := at.record.Begin(b, at.unfinished, st); err != nil {
 		return err
 	}
-	out, err := b.Run(w.ctx, runbook.Options{Door: d, Run: c.runHere, Confirm: c.confirm, Say: c.say, Note: c.notef, Yes: f.yes, Record: record, Resume: resume})
+	say := func(format string, args ...any) {
+		if c.say(format, args...); c.lost { // nobody would see what comes next
+			w.interrupt()
+		}
+	}
+	out, err := b.Run(w.ctx, runbook.Options{Door: d, Run: c.runHere, Confirm: c.confirm, Say: say, Note: c.notef, Yes: f.yes, Record: at.record, Resume: at.Resume})
 	if err != nil {
 		return err
 	}
@@ -170,37 +179,81 @@ func mistakes(err error, where string) error {
 	return err
 }
 
-// where says with which step the run begins.
-func (c *cli) where(b *runbook.Book, u *runbook.Unfinished, f *runFlags) (runbook.Resume, error) {
-	refuse := func(hint, format string, args ...any) (runbook.Resume, error) {
-		return runbook.Resume{}, &api.Error{Code: api.CodeConflict, Message: fmt.Sprintf(format, args...), Holds: "nothing was done", Hint: hint}
-	}
-	switch {
-	case f.from > 0:
-		return runbook.Resume{From: f.from - 1}, nil
-	case u == nil && f.resume:
-		return refuse("leave out --resume", "there is no interrupted run of this file")
-	case u == nil || f.anew:
-		return runbook.Resume{}, nil
-	}
-	at := fmt.Sprintf("the run of %s was interrupted after step %d", u.Begun.Local().Format(time.DateTime), u.Done)
-	if u.Inside {
-		at = fmt.Sprintf("the run of %s was interrupted inside step %d, %s", u.Begun.Local().Format(time.DateTime), u.Done+1, u.Text)
-	}
-	switch {
-	case !f.resume:
-		return refuse("--resume goes on there; --restart begins anew; --from N with a step of your choice", "%s", at)
-	case !u.Same:
-		return refuse("--from N goes on with a step of your choice", "%s, and the runbook or its variables are not the same any more", at)
-	case u.Inside && !b.Repeatable(u.Done) && !f.redo && !f.skip:
-		return refuse("--resume --redo does it again; --resume --skip takes it as done", "%s: nobody knows whether it was done", at)
-	}
-	return runbook.Resume{From: u.Done, Skip: f.skip && u.Inside}, nil
+// begin is where a run begins, and where that is recorded.
+type begin struct {
+	runbook.Resume
+	record     *runbook.Record     // nil: it was not opened
+	unfinished *runbook.Unfinished // that goes on; nil: none does
 }
 
-func (c *cli) previews(kind string, list []runbook.Preview) {
+func (b *begin) close() {
+	if b.record != nil {
+		_ = b.record.Close() // each line is on the disk already
+	}
+}
+
+// where opens the record and says with which step the run begins.
+func (c *cli) where(b *runbook.Book, f *runFlags) (*begin, error) {
+	refused := func(code, hint, format string, args ...any) error {
+		return &api.Error{Code: code, Message: fmt.Sprintf(format, args...), Holds: "nothing was done", Hint: hint}
+	}
+	none := refused(api.CodeConflict, "leave out --resume", "there is no interrupted run of this file")
+	if _, err := os.Stat(f.record); f.resume && errors.Is(err, fs.ErrNotExist) {
+		return nil, none
+	}
+	record, err := runbook.OpenRecord(f.record)
+	switch {
+	case errors.Is(err, runbook.ErrRunning):
+		return nil, refused(api.CodeConflict, "wait until it has ended, or end it with Ctrl-C where it runs", "%v", err)
+	case err != nil:
+		return nil, refused(api.CodeFailed, "--record names another file", "the run cannot be recorded: %v", err)
+	}
+	at := &begin{record: record}
+	u := record.Unfinished(b)
+	switch {
+	case f.from > 0:
+		at.From = f.from - 1
+		return at, nil
+	case u == nil && !f.resume, f.anew:
+		return at, nil
+	case u == nil:
+		at.close()
+		return nil, none
+	}
+	is := fmt.Sprintf("the run of %s %s", u.Begun.Local().Format(time.DateTime), whereWords(u))
+	switch {
+	case u.Failed > 0: // going on with that step would ignore what was undone after it
+		err = refused(api.CodeConflict, "look at `turnout status`; then --restart begins anew, --from N with a step of your choice", "%s", is)
+	case !f.resume:
+		err = refused(api.CodeConflict, "--resume goes on there; --restart begins anew; --from N with a step of your choice", "%s", is)
+	case !u.Same:
+		err = refused(api.CodeConflict, "--from N goes on with a step of your choice", "%s, and the runbook or its variables are not the same any more", is)
+	case u.Inside && !b.Repeatable(u.Done) && !f.redo && !f.skip:
+		err = refused(api.CodeConflict, "--resume --redo does it again; --resume --skip takes it as done", "%s: nobody knows whether it was done", is)
+	default:
+		at.Resume, at.unfinished = runbook.Resume{From: u.Done, Skip: f.skip && u.Inside}, u
+		return at, nil
+	}
+	at.close()
+	return nil, err
+}
+
+// whereWords says where a run was interrupted.
+func whereWords(u *runbook.Unfinished) string {
+	switch {
+	case u.Failed > 0 && u.Text == "":
+		return fmt.Sprintf("failed in step %d, and was interrupted before it did what is under on_failure", u.Failed)
+	case u.Failed > 0:
+		return fmt.Sprintf("failed in step %d, and was interrupted under on_failure, at %s", u.Failed, u.Text)
+	case u.Inside:
+		return fmt.Sprintf("was interrupted inside step %d, %s", u.Done+1, u.Text)
+	}
+	return fmt.Sprintf("was interrupted after step %d", u.Done)
+}
+
+func (c *cli) previews(kind string, of int, list []runbook.Preview) {
 	for i, p := range list {
-		c.printf("%s %d of %d, %s", kind, i+1, len(list), p.Does)
+		c.printf("%s %d of %d, %s", kind, of-len(list)+i+1, of, p.Does)
 		for _, line := range p.Words {
 			c.printf("  %s", line)
 		}
@@ -246,6 +299,7 @@ func (c *cli) runHere(ctx context.Context, command runbook.Command) error {
 // confirm asks on the terminal.
 func (c *cli) confirm(ctx context.Context, question string) (bool, error) {
 	c.wipe()
+	forgetTyped()
 	_, _ = fmt.Fprintf(c.err, "%s [y/N] ", question)
 	answers := make(chan string, 1)
 	go func() { // ends with a line, or with the process
@@ -256,7 +310,7 @@ func (c *cli) confirm(ctx context.Context, question string) (bool, error) {
 	case a := <-answers:
 		return a == "y" || a == "yes", nil
 	case <-ctx.Done():
-		c.notef("")
+		_, _ = fmt.Fprintln(c.err) // what follows stands on a line of its own
 		return false, context.Cause(ctx)
 	}
 }
@@ -270,13 +324,21 @@ func (c *cli) ranBook(b *runbook.Book, d *client.Client, out *runbook.Outcome, p
 		c.say("%s done after %s", plural(len(b.Steps), "step"), out.Took.Round(time.Millisecond))
 		return nil
 	}
-	e := &api.Error{Code: api.CodeFailed, Message: fmt.Sprintf("%s in step %d of %d, %s: %s", out.State, out.Step, len(b.Steps), out.Words, out.Failed)}
+	in := "in"
+	if !out.Begun {
+		in = "before"
+	}
+	e := &api.Error{Code: api.CodeFailed, Message: fmt.Sprintf("%s %s step %d of %d, %s: %s", out.State, in, out.Step, len(b.Steps), out.Words, out.Failed)}
 	if out.Err != nil {
 		e.Code, e.Details, e.Hint = out.Err.Code, out.Err.Details, out.Err.Hint
 	}
+	e.Details = append(slices.Clip(e.Details), out.Undone...)
 	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Second)
 	defer cancel()
-	if st, err := d.Status(ctx, ""); err == nil {
+	st, err := d.Status(ctx, "")
+	if err != nil {
+		e.Holds = "what holds now the door does not say; what it has journalled holds when it is up again"
+	} else {
 		var parts []string
 		for _, name := range sortedKeys(st.Services) {
 			parts = append(parts, name+" "+stateAt(st.Services[name]))
@@ -285,7 +347,11 @@ func (c *cli) ranBook(b *runbook.Book, d *client.Client, out *runbook.Outcome, p
 	}
 	switch {
 	case out.State == "interrupted":
-		e.Code, e.Hint = api.CodeFailed, commandLine([]string{"run", path, "--resume"})+" goes on with this step"
+		resume := commandLine([]string{"run", path, "--resume"})
+		e.Code, e.Hint = api.CodeFailed, resume+" goes on with this step"
+		if out.Begun && !b.Repeatable(out.Step-1) {
+			e.Hint = resume + " --redo does this step again; --resume --skip takes it as done"
+		}
 		if errors.Is(early, errTimedOut) {
 			e.Code = api.CodeTimeout
 		}

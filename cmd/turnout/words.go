@@ -2,12 +2,14 @@ package main
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"os"
 	"sort"
 	"strconv"
 	"strings"
+	"syscall"
 	"time"
 	"unicode/utf8"
 
@@ -30,6 +32,7 @@ type ui struct {
 	live     bool // err is a terminal: one line may be rewritten
 	liveLine bool // a rewritten line is on the screen
 	wrote    bool // a wire type is on out
+	lost     bool // nobody reads out any more
 }
 
 func newUI(out, err io.Writer) *ui {
@@ -47,7 +50,8 @@ func mayColour() bool { return os.Getenv("NO_COLOR") == "" && os.Getenv("TERM") 
 // printf writes a result.
 func (u *ui) printf(format string, args ...any) {
 	u.wipe()
-	_, _ = fmt.Fprintf(u.out, format+"\n", args...) // a reader that went away is not our failure
+	_, err := fmt.Fprintf(u.out, format+"\n", args...) // a reader that went away is not our failure
+	u.lost = u.lost || errors.Is(err, syscall.EPIPE)
 }
 
 // notef writes what a person may want to know beside the result.
