@@ -106,6 +106,21 @@ func (t *toServers) look() {
 	}
 }
 
+// sessionsWith are a service's sessions with one server. crypto/tls knows servers by the name that they prove, which all
+// of a service may have in common: then each would be offered the session of whichever was met last.
+type sessionsWith struct {
+	all     tls.ClientSessionCache
+	address string
+}
+
+func (s sessionsWith) Get(name string) (*tls.ClientSessionState, bool) {
+	return s.all.Get(s.address + " " + name)
+}
+
+func (s sessionsWith) Put(name string, state *tls.ClientSessionState) {
+	s.all.Put(s.address+" "+name, state)
+}
+
 // ToServer is the TLS configuration for a server of a service, by its address; nil: it is spoken to without.
 func (m *Manager) ToServer(service, address string) *tls.Config {
 	t := (*m.servers.Load())[service]
@@ -113,6 +128,7 @@ func (m *Manager) ToServer(service, address string) *tls.Config {
 		return nil
 	}
 	c := t.config.Load().Clone()
+	c.ClientSessionCache = sessionsWith{c.ClientSessionCache, address}
 	if c.ServerName = t.spec.ServerName; c.ServerName == "" {
 		if host, _, err := net.SplitHostPort(address); err == nil {
 			c.ServerName, _, _ = strings.Cut(host, "%") // without the zone of a link-local address

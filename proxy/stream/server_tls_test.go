@@ -70,11 +70,21 @@ func TestServerTLS_AServerThatCannotProveWhoItIsCountsAsAFailedDial(t *testing.T
 			_, _ = io.Copy(c, c)
 		})
 	}
+	shows := func(name string, begin, end time.Duration) *toy {
+		pair := ca.Load(ca.PairBetween(time.Now().Add(begin), time.Now().Add(end), t.TempDir(), name, "127.0.0.1"))
+		return serve(t, name, func(raw *net.TCPConn) {
+			c := tls.Server(raw, &tls.Config{Certificates: []tls.Certificate{pair}})
+			_, _ = io.Copy(c, c)
+			_ = c.Close()
+		})
+	}
 	for what, bad := range map[string]struct {
 		server *toy
 		why    string
 	}{
 		"another authority": {speaksTLS(t, other, "x", "127.0.0.1"), "unknown authority"}, "another name": {speaksTLS(t, ca, "x", "127.0.0.2"), "127.0.0.2, not 127.0.0.1"},
+		"a time that is past": {shows("past", -2*time.Hour, -time.Hour), "certificate has expired or is not yet valid: current time"},
+		"a time to come":      {shows("future", time.Hour, 2*time.Hour), "is before"},
 		"no TLS": {serve(t, "x", func(c *net.TCPConn) {
 			_, _ = io.WriteString(c, "220 hello\r\n")
 			_, _ = io.Copy(io.Discard, c)
@@ -92,6 +102,13 @@ func TestServerTLS_AServerThatCannotProveWhoItIsCountsAsAFailedDial(t *testing.T
 			}
 			if n := d.Current().Service("svc").Pools[0].Members[0].Counts(); n.Failures == 0 || !strings.Contains(n.LastError, "tls: ") || !strings.Contains(n.LastError, bad.why) {
 				t.Errorf("got %d failures, %q; want %q", n.Failures, n.LastError, bad.why)
+			}
+			alone := openDoor(t, proxytest.ToServers(pools([]string{"p", bad.server.address()}), proxy.ServerTLSSpec{CA: ca.File}))
+			if c, err := net.Dial("tcp", alone.addr("svc")); err == nil { // else it was reset at once
+				if all, err := io.ReadAll(c); len(all) > 0 || !errors.Is(err, syscall.ECONNRESET) {
+					t.Errorf("alone: got %q, %v; want a reset", all, err)
+				}
+				_ = c.Close()
 			}
 		})
 	}

@@ -54,7 +54,9 @@ func (a *Authority) issue(template *x509.Certificate) ([]byte, *ecdsa.PrivateKey
 	if err != nil {
 		a.t.Fatal(err)
 	}
-	template.NotBefore = time.Now().Add(-time.Hour)
+	if template.NotBefore.IsZero() {
+		template.NotBefore = time.Now().Add(-time.Hour)
+	}
 	parent, signer := a.cert, a.key
 	if parent == nil {
 		parent, signer = template, key
@@ -76,7 +78,13 @@ func (a *Authority) Pair(folder, name string, hosts ...string) (cert, key string
 // PairUntil is Pair with an end of the certificate's time, which may be past.
 func (a *Authority) PairUntil(end time.Time, folder, name string, hosts ...string) (cert, key string) {
 	a.t.Helper()
-	template := &x509.Certificate{Subject: pkix.Name{CommonName: name}, NotAfter: end,
+	return a.PairBetween(time.Time{}, end, folder, name, hosts...)
+}
+
+// PairBetween is PairUntil with a begin of the certificate's time, which may be to come; zero: an hour ago.
+func (a *Authority) PairBetween(begin, end time.Time, folder, name string, hosts ...string) (cert, key string) {
+	a.t.Helper()
+	template := &x509.Certificate{Subject: pkix.Name{CommonName: name}, NotBefore: begin, NotAfter: end,
 		KeyUsage: x509.KeyUsageDigitalSignature, ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth, x509.ExtKeyUsageClientAuth}}
 	for _, h := range hosts {
 		if ip := net.ParseIP(h); ip != nil {
