@@ -86,6 +86,7 @@ func (p *picture) service(svc *proxy.Service) api.Service {
 		State: stateOf(svc, op), Exclusive: svc.Spec.Exclusive, Held: svc.Held(), Connections: svc.Connections(),
 		Pools: make(map[string]api.Pool, len(svc.Pools)),
 	}
+	out.TLS = handshakes(svc)
 	out.Previous, out.PreviousServers = svc.BackTo()
 	if busy {
 		out.Operation = op.ID
@@ -115,6 +116,18 @@ func (p *picture) service(svc *proxy.Service) api.Service {
 	}
 	for _, pool := range svc.Pools {
 		out.Pools[pool.Name] = p.pool(svc, pool)
+	}
+	return out
+}
+
+func handshakes(svc *proxy.Service) *api.TLS {
+	if svc.Spec.TLS == nil {
+		return nil
+	}
+	n := svc.Counts()
+	out := &api.TLS{Done: n.Secured, Failed: n.Insecure}
+	if u := svc.Unsecured(); u != nil {
+		out.At, out.Client, out.Error = instant(u.At), u.Client, u.Why
 	}
 	return out
 }

@@ -3,6 +3,7 @@ package admin
 import (
 	"context"
 	"fmt"
+	"net/http"
 	"strings"
 	"sync"
 	"time"
@@ -51,7 +52,27 @@ func (s *Server) postRequest(c *call, req *api.RequestRequest) (any, error) {
 	}
 	ctx, cancel := context.WithTimeout(c.ctx, probeLimit)
 	defer cancel()
+	if refused := unshown(s.opt.Switch.Current().Service(service).Spec, pool, server); refused != nil {
+		return nil, refused
+	}
 	return s.opt.Request(ctx, service, pool, server, req), nil
+}
+
+// unshown refuses requests at listeners that ask for what the door has not got: a client's certificate.
+func unshown(spec *proxy.ServiceSpec, pool, server string) error {
+	if spec.TLS == nil || spec.TLS.ClientCert.Mode != proxy.ClientCertRequired {
+		return nil
+	}
+	place := pool
+	if server != "" {
+		place += "/" + server
+	}
+	through := "a client that has one goes the whole way with a `preview.token`, which the service has not: see docs/config.md"
+	if p := spec.Preview; p != nil && p.Header != "" {
+		through = fmt.Sprintf("a client that has one goes the whole way: `curl --cert FILE --key FILE -H '%s: %s' -H '%s: TOKEN' https://HOST/`", http.CanonicalHeaderKey(p.Header), place, http.CanonicalHeaderKey(p.TokenHeader))
+	}
+	return &api.Error{Code: api.CodeFailed, Message: fmt.Sprintf("%s/%s not asked: listeners of %s want a client's certificate (tls.client_cert), and the door has none to show", spec.Name, place, spec.Name),
+		Holds: "nothing was sent, nothing has changed", Hint: fmt.Sprintf("`turnout probe %s/%s --checks` asks the servers themselves; %s", spec.Name, place, through)}
 }
 
 func probed(m *proxy.Member, answers []api.Answer) api.ProbedServer {

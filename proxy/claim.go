@@ -391,9 +391,18 @@ func (c *Claimer) Own(svc *Service, status int) {
 // Malformed counts a client that did not begin with a valid PROXY header, or sent what is no request.
 func (c *Claimer) Malformed(svc *Service) { svc.Live.cells[c.loop].malformed.Add(1) }
 
-// Secured counts a TLS handshake with a client; Insecure one that did not come about.
-func (c *Claimer) Secured(svc *Service)  { svc.Live.cells[c.loop].secured.Add(1) }
-func (c *Claimer) Insecure(svc *Service) { svc.Live.cells[c.loop].insecure.Add(1) }
+// Secured counts a TLS handshake with a client.
+func (c *Claimer) Secured(svc *Service) { svc.Live.cells[c.loop].secured.Add(1) }
+
+// Insecure counts one that did not come about. client, where it came from, and why are shown by status; "": it asked
+// for nothing.
+func (c *Claimer) Insecure(svc *Service, client, why string) {
+	svc.Live.cells[c.loop].insecure.Add(1)
+	if why == "" {
+		return
+	}
+	svc.Live.unsecured.Store(&Unsecured{At: time.Now(), Client: client, Why: why})
+}
 
 // Hold counts a client as waiting at the door; false: as many as may are waiting, so it gets the explicit
 // answer (counted here). Every true is followed by one Unhold.

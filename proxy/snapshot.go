@@ -119,7 +119,18 @@ type Live struct {
 	conflict atomic.Bool  // two pools look active, of which only one may be
 	held     atomic.Int64 // clients waiting at the door, all loops; written only when a service is held or full
 	cells    []serviceCell
+
+	unsecured atomic.Pointer[Unsecured] // the latest; nil: there was none
 }
+
+// Unsecured is a client whose TLS handshake did not come about.
+type Unsecured struct {
+	At          time.Time
+	Client, Why string
+}
+
+// Unsecured is the latest of the service's clients whose TLS handshake did not come about; nil: there was none.
+func (s *Service) Unsecured() *Unsecured { return s.Live.unsecured.Load() }
 
 // serviceCell is one loop's own state of a service. The plain fields are touched on that loop only; the
 // atomic ones may be read by anyone.

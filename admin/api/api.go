@@ -99,10 +99,20 @@ type Service struct {
 	Next            *Announcement   `json:"next_maintenance,omitempty"` // that is announced
 	ReadOnly        *ReadOnly       `json:"read_only,omitempty"`        // the state is serving all the same
 	Connections     int             `json:"connections"`
+	TLS             *TLS            `json:"tls,omitempty"` // nil: clients are not spoken to in TLS
 	Failover        *Failover       `json:"failover,omitempty"`
 	Conflict        bool            `json:"conflict,omitempty"`  // exclusive, and two sides look active
 	Operation       string          `json:"operation,omitempty"` // id of one under way
 	Pools           map[string]Pool `json:"pools"`
+}
+
+// TLS is how a service's clients have met it since the door started.
+type TLS struct {
+	Done   uint64     `json:"done"`                   // handshakes
+	Failed uint64     `json:"failed"`                 // clients without one
+	At     *time.Time `json:"last_failure,omitempty"` // of the latest one that asked for it
+	Client string     `json:"last_client,omitempty"`
+	Error  string     `json:"last_error,omitempty"`
 }
 
 // Watch is the time after a swap in which a breach swaps back.

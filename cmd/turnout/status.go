@@ -298,6 +298,9 @@ func (c *cli) serviceDetails(name string, st *api.Status) {
 	s := st.Services[name]
 	c.printf("%s: %s since %s (%s), revision %d", name, stateAt(s), s.Since.Local().Format(time.DateTime), since(s.Since), st.Revision)
 	c.printf("listens on %s; %s, %d held", strings.Join(s.Listen, ", "), plural(s.Connections, "connection"), s.Held)
+	if t := s.TLS; t != nil && t.At != nil {
+		c.printf("%d of %s failed, last at %s (%s), %s: %s", t.Failed, plural(int(t.Done+t.Failed), "TLS handshake"), t.At.Local().Format(time.DateTime), since(*t.At), t.Client, t.Error)
+	}
 	if len(s.PreviewListen) > 0 {
 		c.printf("previews on %s", strings.Join(s.PreviewListen, ", "))
 	}

@@ -82,13 +82,16 @@ type Front struct {
 	sockets map[int]*listen.Socket // listener slot → socket
 	closed  bool                   // CloseListeners was called
 
+	toldMu    sync.Mutex            // held for a few instructions only, since loops wait for it
+	unsecured map[string]*unsecured // by service
+
 	starved atomic.Int64 // when starvation was last logged, Clock
 }
 
 // New makes the loops. Planes are added by Carry; the first Prepare starts the loops.
 func New(opt Options) (*Front, error) {
 	ctx, cancel := context.WithCancel(context.Background())
-	f := &Front{certs: opt.Certs, sw: opt.Switch, log: opt.Log, planes: map[proxy.Mode]Plane{}, sockets: map[int]*listen.Socket{}, cancel: cancel}
+	f := &Front{certs: opt.Certs, sw: opt.Switch, log: opt.Log, planes: map[proxy.Mode]Plane{}, sockets: map[int]*listen.Socket{}, unsecured: map[string]*unsecured{}, cancel: cancel}
 	f.Places.known = map[string]*Place{}
 	for i := range opt.Loops {
 		l, err := loop.New(i)
@@ -412,6 +415,40 @@ func (f *Front) Starvation(what string, err syscall.Errno) {
 	if last := f.starved.Load(); now-last > int64(time.Second) && f.starved.CompareAndSwap(last, now) {
 		f.log.Warn("out of descriptors, ports or memory: clients wait until connections have ended", zap.String("during", what), zap.Error(err))
 	}
+}
+
+// unsecuredEvery is how often a service's clients without a handshake are logged: strangers must not fill the log.
+const unsecuredEvery = 10 * time.Second
+
+// Unsecured counts, on the loop of claims, a client of a service whose TLS handshake did not come about, and why. The
+// operator is told of one of a service's in ten seconds, and of how many there were since.
+func (f *Front) Unsecured(claims *proxy.Claimer, svc *proxy.Service, client loop.Addr, why string) {
+	claims.Insecure(svc, client.String(), why)
+	if why == "" { // as those who only look whether somebody is there
+		return
+	}
+	now := loop.Clock()
+	f.toldMu.Lock()
+	u := f.unsecured[svc.Spec.Name]
+	if u == nil {
+		u = &unsecured{}
+		f.unsecured[svc.Spec.Name] = u
+	}
+	u.n++
+	n, tell := u.n, u.told == 0 || now-u.told > int64(unsecuredEvery)
+	if tell {
+		*u = unsecured{told: now}
+	}
+	f.toldMu.Unlock()
+	if tell {
+		f.log.Info("a client had no TLS handshake", zap.String("service", svc.Spec.Name), zap.Stringer("client", client), zap.String("error", why), zap.Uint64("since_last_told", n))
+	}
+}
+
+// unsecured is what was not told yet of a service's clients.
+type unsecured struct {
+	n    uint64
+	told int64 // Clock; 0: never
 }
 
 // LoopStats reads the loops' counters.

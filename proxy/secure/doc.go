@@ -13,7 +13,7 @@
 //
 // Promises: on a loop nothing waits and nothing but crypto/tls itself allocates. Handshakes that compute at once are as
 // many as there are loops; those that wait for their client take a goroutine each, up to Options.Handshakes, and the
-// next ones wait their turn, unread. A session that is idle holds the memory of its tls.Conn and no buffer of ours.
+// next ones wait their turn, unread. While any do, a client that has said nothing for Options.Patience gives way. A session that is idle holds the memory of its tls.Conn and no buffer of ours.
 //
 // Not promised: that an end of stream was meant by the peer. One that comes without close_notify is an end all the same:
 // many clients close so. Who must know asks Session.Truncated.

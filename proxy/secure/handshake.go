@@ -7,6 +7,7 @@ import (
 	"os"
 	"sync/atomic"
 	"syscall"
+	"time"
 
 	"github.com/turnout-proxy/turnout/proxy/loop"
 )
@@ -14,15 +15,23 @@ import (
 // Options of lanes.
 type Options struct {
 	Loops      int // how many there are; as many handshakes compute at once, of all lanes together
-	Handshakes int // how many of one lane have a goroutine at once; 0: 1024
+	Handshakes int // how many of one lane with clients have a goroutine at once, and how many with servers; 0: 1024
+	// Patience is how long a client may say nothing, at most, while others wait for a goroutine; then it gives way. 0: 1 s.
+	Patience time.Duration
 }
 
-const defaultHandshakes = 1024
+const (
+	defaultHandshakes = 1024
+	defaultPatience   = time.Second
+)
 
 // NewLanes makes a lane for each loop.
 func NewLanes(loops []*loop.Loop, opt Options) []*Lane {
 	if opt.Handshakes == 0 {
 		opt.Handshakes = defaultHandshakes
+	}
+	if opt.Patience == 0 {
+		opt.Patience = defaultPatience
 	}
 	cpu := make(chan struct{}, max(opt.Loops, 1))
 	lanes := make([]*Lane, len(loops))
@@ -41,15 +50,21 @@ type Handshake struct {
 	config  *tls.Config
 	done    func(s *Session, err error)
 
+	parked  atomic.Int64  // since when the peer's bytes are awaited, loop.Clock; 0: they are not
+	place   int           // in room.all, once it has started
 	ready   chan struct{} // something has happened at the descriptor; one that nobody has seen yet is kept
 	ctx     context.Context
 	cancel  context.CancelFunc
 	aborted atomic.Bool
 	started bool
+	gaveWay bool
 }
 
-// errAborted is what done hears after Abort.
-var errAborted = errors.New("the handshake was given up")
+// What done hears after Abort, and when the handshake gave way to others.
+var (
+	errAborted = errors.New("the handshake was given up")
+	errGaveWay = errors.New("the client said nothing more, and gave way to others in the handshake")
+)
 
 // Begin starts a handshake as a server with the client at fd, which the loop must have registered. done is called on
 // the loop, once, also after Abort, but not when the loop stops; then fd is the caller's again.
@@ -66,18 +81,83 @@ func (l *Lane) queue(fd int, config *tls.Config, client bool, done func(s *Sessi
 	h := &Handshake{lane: l, client: client, config: config, done: done, ready: make(chan struct{}, 1)}
 	h.ctx, h.cancel = context.WithCancel(context.Background())
 	h.session = &Session{wire: transport{fd: fd, lane: l, hs: h}}
-	if l.running < l.opt.Handshakes {
+	if r := h.room(); len(r.all) < l.opt.Handshakes {
 		h.start()
 	} else {
-		l.line = append(l.line, h)
+		r.line = append(r.line, h)
+		l.makeRoom()
 	}
 	return h
 }
 
+// room has the handshakes of a lane with clients, or with servers: those who stall on one side are nothing to the other.
+type room struct {
+	all  []*Handshake // those that have a goroutine
+	line []*Handshake // those that wait for their turn, in order
+}
+
+func (h *Handshake) room() *room {
+	if h.client {
+		return &h.lane.servers
+	}
+	return &h.lane.clients
+}
+
 func (h *Handshake) start() {
 	h.started = true
-	h.lane.running++
+	r := h.room()
+	h.place = len(r.all)
+	r.all = append(r.all, h)
 	go h.run() // ends when the handshake has, at the latest after Abort
+}
+
+// leave gives a handshake's goroutine back, and starts those that wait for one.
+func (h *Handshake) leave() {
+	r := h.room()
+	if h.started {
+		last := len(r.all) - 1
+		r.all[h.place] = r.all[last]
+		r.all[h.place].place = h.place
+		r.all[last] = nil
+		r.all = r.all[:last]
+	}
+	for len(r.all) < h.lane.opt.Handshakes && len(r.line) > 0 {
+		next := r.line[0]
+		r.line[0] = nil
+		if r.line = r.line[1:]; len(r.line) == 0 {
+			r.line = nil
+		}
+		if next != h && !next.aborted.Load() {
+			next.start()
+		}
+	}
+}
+
+// makeRoom has those clients give way who have been silent for too long, as many as wait for a goroutine; and looks again
+// while any do.
+func (l *Lane) makeRoom() {
+	if l.looking || len(l.clients.line) == 0 {
+		return
+	}
+	l.looking = true
+	until := loop.Clock() - int64(l.opt.Patience)
+	n := len(l.clients.line)
+	for _, h := range l.clients.all {
+		if n == 0 {
+			break
+		}
+		if since := h.parked.Load(); since != 0 && since < until && !h.aborted.Load() {
+			h.gaveWay = true
+			h.Abort()
+			n--
+		}
+	}
+	time.AfterFunc(l.opt.Patience/8, func() {
+		l.loop.Post(func() {
+			l.looking = false
+			l.makeRoom()
+		})
+	})
 }
 
 // Wake tells the handshake of an event at its descriptor.
@@ -119,23 +199,13 @@ func (h *Handshake) run() {
 // ended is the handshake's end, on the loop.
 func (h *Handshake) ended(err error) {
 	h.cancel()
-	l := h.lane
-	if h.started {
-		l.running--
-	}
-	if h.aborted.Load() {
+	switch {
+	case h.gaveWay:
+		err = errGaveWay
+	case h.aborted.Load():
 		err = errAborted
 	}
-	for l.running < l.opt.Handshakes && len(l.line) > 0 {
-		next := l.line[0]
-		l.line[0] = nil
-		if l.line = l.line[1:]; len(l.line) == 0 {
-			l.line = nil
-		}
-		if next != h && !next.aborted.Load() {
-			next.start()
-		}
-	}
+	h.leave()
 	if err != nil {
 		h.done(nil, err)
 		return
@@ -189,10 +259,12 @@ func (h *Handshake) wait() error {
 		return errAborted
 	}
 	<-h.lane.cpu
+	h.parked.Store(loop.Clock())
 	select {
 	case <-h.ready:
 	case <-h.ctx.Done():
 	}
+	h.parked.Store(0)
 	h.lane.cpu <- struct{}{}
 	if h.aborted.Load() {
 		return errAborted

@@ -121,8 +121,8 @@ type Lane struct {
 	raw []byte // made when the first session needs it
 	out []byte // what crypto/tls has written in the call that runs
 
-	running int
-	line    []*Handshake // those that wait for their turn, in order
+	clients, servers room
+	looking          bool // makeRoom will look again
 }
 
 // Readable has the next Read look at the socket. The owner calls it at each In, RDHUP or Hup event; ended says that the

@@ -44,7 +44,7 @@ func (w *worker) greeted(slot uint32, c *conn) {
 	case err == syscall.EAGAIN:
 		return
 	case err != 0 || n == 0:
-		w.insecure(slot, c)
+		w.insecure(slot, c, "")
 		return
 	}
 	hello, herr := secure.ParseHello(buf[:n])
@@ -57,11 +57,11 @@ func (w *worker) greeted(slot uint32, c *conn) {
 	case first == nil:
 		w.end(slot, c, endRefused)
 	case first.Spec.TLS == nil: // a reload has taken it away since
-		w.insecure(slot, c)
+		w.insecure(slot, c, secure.NotWanted)
 	case herr == nil:
 		w.introduced(slot, c, snap, first, hello.ServerName, n)
 	case snap.Shared(int(c.listener)) || first.Spec.TLS.Mode == proxy.Passthrough: // whose it is will never be known
-		w.insecure(slot, c)
+		w.insecure(slot, c, secure.Unspoken)
 	default: // crypto/tls finds the right words for what is no greeting
 		w.shakeHands(slot, c, first)
 	}
@@ -92,7 +92,7 @@ func (w *worker) introduced(slot uint32, c *conn, snap *proxy.Snapshot, first *p
 func (w *worker) shakeHands(slot uint32, c *conn, svc *proxy.Service) {
 	config := w.plane.front.TLSOf(svc.Spec.Name)
 	if config == nil {
-		w.insecure(slot, c)
+		w.insecure(slot, c, secure.NotWanted)
 		return
 	}
 	c.state = securing

@@ -24,7 +24,7 @@ func (w *worker) secured(slot, gen uint32, fd int, s *secure.Session, err error)
 	w.timers.Cancel(slot)
 	c.state = steering
 	if err != nil {
-		w.insecure(slot, c)
+		w.insecure(slot, c, secure.OfClient(err))
 		return
 	}
 	if svc := w.service(w.sw.Current(), c); svc != nil {
@@ -34,13 +34,22 @@ func (w *worker) secured(slot, gen uint32, fd int, s *secure.Session, err error)
 	w.steer(slot, c)
 }
 
+// shookTooLong ends a client whose handshake is not over in time.
+func (w *worker) shookTooLong(slot uint32, c *conn) {
+	why := secure.NotWanted
+	if svc := w.service(w.sw.Current(), c); svc != nil && svc.Spec.TLS != nil {
+		why = secure.TooLate(svc.Spec.TLS.Handshake)
+	}
+	w.insecure(slot, c, why)
+}
+
 // insecure ends a client without a handshake: it sent something else, none was agreed upon, or it took too long.
-func (w *worker) insecure(slot uint32, c *conn) {
-	if c.state == greeting {
+func (w *worker) insecure(slot uint32, c *conn, why string) {
+	if c.state != securing { // else the handshake has the descriptor
 		w.take(c, secure.MaxHello)
 	}
 	if svc := w.service(w.sw.Current(), c); svc != nil {
-		w.claims.Insecure(svc)
+		w.plane.front.Unsecured(w.claims, svc, c.peer, why)
 	}
 	w.end(slot, c, endInsecure)
 }

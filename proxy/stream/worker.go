@@ -212,7 +212,7 @@ func (w *worker) timer(slot uint32) {
 	case announcing:
 		w.malformed(slot, c)
 	case greeting, securing:
-		w.insecure(slot, c)
+		w.shookTooLong(slot, c)
 	case resetting:
 		w.resetSoon(slot, c)
 	}

@@ -119,7 +119,7 @@ func (w *worker) greeted(slot uint32, g *guest) {
 	case err == syscall.EAGAIN:
 		return
 	case err != 0 || n == 0:
-		w.insecure(slot, g)
+		w.insecure(slot, g, "")
 		return
 	}
 	hello, herr := secure.ParseHello(buf[:n])
@@ -128,12 +128,12 @@ func (w *worker) greeted(slot uint32, g *guest) {
 	}
 	svc := w.sw.Current().At(int(g.listener))
 	if svc == nil || svc.Spec.Mode != proxy.HTTP {
-		w.insecure(slot, g)
+		w.insecure(slot, g, secure.NotWanted)
 		return
 	}
 	config := w.plane.front.TLS(int(g.listener), hello.ServerName)
 	if config == nil { // a reload has taken TLS away from the service since
-		w.insecure(slot, g)
+		w.insecure(slot, g, secure.NotWanted)
 		return
 	}
 	gen, fd := w.guests.Gen(slot), int(g.fd)
@@ -149,7 +149,7 @@ func (w *worker) secured(slot, gen uint32, fd int, s *secure.Session, err error)
 	g := *w.guests.Get(slot)
 	delete(w.handshakes, slot)
 	if err != nil {
-		w.insecure(slot, w.guests.Get(slot))
+		w.insecure(slot, w.guests.Get(slot), secure.OfClient(err))
 		return
 	}
 	w.guestTimers.Cancel(slot)
@@ -178,13 +178,20 @@ func (w *worker) tooLate(slot uint32, g *guest) {
 		w.unannounced(slot, g)
 		return
 	}
-	w.insecure(slot, g)
+	why := secure.NotWanted
+	if svc := w.sw.Current().At(int(g.listener)); svc != nil && svc.Spec.TLS != nil {
+		why = secure.TooLate(svc.Spec.TLS.Handshake)
+	}
+	w.insecure(slot, g, why)
 }
 
 // insecure ends a guest: it sent something else, no handshake was agreed upon, or it took too long.
-func (w *worker) insecure(slot uint32, g *guest) {
+func (w *worker) insecure(slot uint32, g *guest, why string) {
 	if svc := w.sw.Current().At(int(g.listener)); svc != nil {
-		w.claims.Insecure(svc)
+		w.plane.front.Unsecured(w.claims, svc, g.peer, why)
+	}
+	if w.handshakes[slot] == nil { // a socket closed with bytes unread is reset, and the client might never see the alert
+		_, _ = loop.Recv(int(g.fd), w.loop.Buffer()[:secure.MaxHello])
 	}
 	w.dismiss(slot, g)
 }
