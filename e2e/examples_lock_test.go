@@ -257,6 +257,9 @@ func TestExample_ChainlinkAdvisoryLock(t *testing.T) {
 	if after := len(records(t, primary)); after != before || d.service("node").Active != "secondary" {
 		t.Errorf("the returning node got %d requests, and %s is active", after-before, d.service("node").Active)
 	}
+	if r := d.must("status", "node"); !strings.Contains(r.out, "`turnout back node` leads to primary, which is not ready: it is refused until that is, but for --stop-old CMD, if it only waits for secondary to stop") {
+		t.Errorf("status does not say how to hand back:\n%s", r.out)
+	}
 	failedBefore := load.failures()
 	back := d.must("back", "node", "--exclusive", "--hold", "120s", "--drain", "5s", "--stop-old", secondary.stop(), "--wait-for", "holds-lock", "--reason", "hand back")
 	t.Logf("back:\n%s%s", back.out, back.err)

@@ -141,6 +141,7 @@ func (c *Check) answer(at time.Time, limit time.Duration, end end, r result, err
 	default:
 		a.Reason = c.clean(err.Error(), maxReason)
 	}
+	a.Reason = strings.TrimPrefix(a.Reason, c.spec.Name+": ") // whoever shows it shows the check's name as well
 	return a
 }
 

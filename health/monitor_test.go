@@ -409,7 +409,7 @@ func TestMonitor_AFailedDialIsLookedIntoAtOnce(t *testing.T) {
 		time.Sleep(50 * time.Millisecond)
 		h.want(t) // one failure is no fall
 		time.Sleep(250 * time.Millisecond)
-		h.want(t, "a ready>failing connect connect: connection refused")
+		h.want(t, "a ready>failing connect connection refused")
 		port.set(nil, false)
 		time.Sleep(time.Hour + time.Second)
 		h.want(t, "a failing>ready  ")

@@ -416,7 +416,7 @@ func backLine(name string, s api.Service) string {
 	case states["waiting"] && s.Exclusive:
 		return fmt.Sprintf("`turnout back %s --stop-old CMD` leads to %s, which waits until %s is stopped", name, to, s.Active)
 	}
-	return line + ", which is not ready: it is refused until that is"
+	return line + ", which is not ready: it is refused until that is, but for --stop-old CMD, if it only waits for " + s.Active + " to stop"
 }
 
 // groupBackLine says where the back of a group leads, or why it is refused and what to do instead; nothing when there is
