@@ -296,7 +296,18 @@ func (p *parser) step(path string, n config.Node) *Step {
 		}
 		return nil
 	}
+	if least := s.takes(); least >= s.Timeout && s.Timeout > 0 {
+		p.doc.Refuse(s.Line, s.Column, join(path, s.Verb), "", fmt.Sprintf("may take %s, and the step's timeout is %s; want a longer timeout", least, s.Timeout), "")
+	}
 	return s
+}
+
+// takes is how long the step may take by what it says itself.
+func (s *Step) takes() time.Duration {
+	if s.Verb == "wait" {
+		return s.For
+	}
+	return max(s.Drain, s.Hold, s.Watch)
 }
 
 // Words says what the step does, the way it would be typed where it can be.

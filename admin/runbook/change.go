@@ -99,6 +99,9 @@ func (r *run) change(ctx context.Context, s *Step) (string, error) {
 			r.hook(ctx, op, command, sides)
 		}
 		next, err := r.opt.Door.Operation(ctx, op.ID, len(op.Steps), 5*time.Second)
+		if err != nil && r.inForce(ctx, op, err) {
+			return fmt.Sprintf("%s, revision %d; the door was started again before its drain had ended", strings.Join(op.Plan, "; "), op.Revision), nil
+		}
 		if err != nil {
 			return "", r.leave(ctx, op, err)
 		}
@@ -109,6 +112,18 @@ func (r *run) change(ctx context.Context, s *Step) (string, error) {
 			}
 		}
 	}
+}
+
+// inForce tells of an operation that the door no longer answers for whether it was started again since, with the change still
+// journalled. What was to drain ended with the door that had it.
+func (r *run) inForce(ctx context.Context, op *api.Operation, why error) bool {
+	var e *api.Error
+	if !op.Changed || op.Revision == 0 || !errors.As(why, &e) || e.Code != api.CodeUnreachable && e.Code != api.CodeNotFound {
+		return false
+	}
+	r.await(ctx)
+	st, err := r.opt.Door.Status(ctx, "")
+	return err == nil && st.Revision >= op.Revision
 }
 
 // ended is how an operation ended, in words.
