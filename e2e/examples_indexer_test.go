@@ -141,7 +141,7 @@ func neverTwo(t *testing.T, events []nodeEvent) (gaps []time.Duration) {
 }
 
 // examples/subquery-indexer, as its README says: the backup cannot be started, and clients wait until main is up again;
-// then over and back; then no new agreements, while known ones go on.
+// the operator's terminal dies in the middle; then over and back; then no new agreements, while known ones go on.
 func TestExample_SubQueryIndexer(t *testing.T) {
 	needs(t, "setsid")
 	coordinator, query, p2p := freePort(t), freePort(t), freePort(t)
@@ -213,8 +213,11 @@ func TestExample_SubQueryIndexer(t *testing.T) {
 	wrong := ended(t, d.runbook(env, "move.yaml", "--set", "FROM=backup", "--set", "TO=main"))
 	exitsLike(t, wrong, 1, "step 1 of 5, main is down: failed after", "backup not started: main is up")
 
+	d.terminalDies(t, env)
+	flows("traffic flows on main after that", "main")
+
 	before := d.look().Revision
-	over := ended(t, d.runbook(env, "move.yaml"))
+	over := ended(t, d.runbook(env, "move.yaml", "--restart"))
 	exitsLike(t, over, 0, "5 steps done after", "coordinator: main -> backup, overlap 0s", "query: main -> backup, overlap 0s", "p2p: main -> backup, overlap 0s")
 	t.Logf("over:\n%s", over)
 	_, longest = clients.total()
@@ -252,6 +255,39 @@ func TestExample_SubQueryIndexer(t *testing.T) {
 	t.Logf("%d requests, %d failed; %d agreements, all kept; peers greeted %v times; nobody was up for %v; never two", clients.asked, len(clients.failed), len(acknowledged), network.greeted, gaps)
 
 	d.softMaintenance(t, coordinator, query)
+}
+
+// terminalDies in the middle of the hand-over: main is stopped, its database is being copied, and what copies it goes on and starts
+// the backup. Clients wait at the door; the operator puts things right, and lets them in.
+func (d *door) terminalDies(t *testing.T, env []string) {
+	t.Helper()
+	slow := "#!/bin/sh\nuntil [ -e main.pid ] || [ -e dead ]; do sleep 0.02; done\nexec cp -a \"$@\"\n"
+	if err := os.WriteFile(filepath.Join(d.dir, "slow.sh"), []byte(slow), 0o755); err != nil { //nolint:gosec // a script
+		t.Fatal(err)
+	}
+	there := func(name string) bool { _, err := os.Stat(filepath.Join(d.dir, name)); return err == nil }
+	run := d.runbook(env, "move.yaml", "--set", "COPY=./slow.sh")
+	eventually(t, "main is stopped and its database is being copied", func() bool { return strings.Contains(run.err.String(), "start_new: running") })
+	_ = run.Process.Kill()
+	<-run.ended
+	if err := os.WriteFile(filepath.Join(d.dir, "dead"), nil, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "the backup was started by what the run had begun", func() bool { return there("backup.pid") })
+	for _, name := range []string{"coordinator", "query", "p2p"} {
+		if s := d.service(name); s.State != "handover" || s.Active != "main" {
+			t.Errorf("%s is %s at %s", name, s.State, s.Active)
+		}
+	}
+	exitsLike(t, ended(t, d.runbook(env, "move.yaml", "--set", "COPY=./slow.sh", "--resume")), 1, "another change of coordinator is under way: swap indexer since ", "nothing was done")
+	for _, command := range [][]string{{"stop.sh", "backup"}, {"start.sh", "main"}} {
+		cmd := d.command()
+		cmd.Path, cmd.Args, cmd.Dir, cmd.Env = filepath.Join(d.dir, command[0]), command, d.dir, append(cmd.Env, env...)
+		if r := ended(t, launch(t, cmd)); r.code != 0 {
+			t.Fatalf("%v: %s", command, r)
+		}
+	}
+	exitsLike(t, d.cli("release", "indexer"), 0, "indexer: the swap under way was taken back", "coordinator: released to main, ")
 }
 
 // softMaintenance: known clients go on, others are told; then all three ports at once, in one revision.
