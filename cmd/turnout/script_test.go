@@ -27,6 +27,7 @@ import (
 	"time"
 
 	"github.com/rogpeppe/go-internal/testscript"
+	"golang.org/x/sys/unix"
 
 	"github.com/turnout-proxy/turnout/admin/client"
 )
@@ -125,6 +126,7 @@ func (f *fixture) close() {
 	}
 	for _, t := range f.toys {
 		t.stop()
+		_ = unix.Close(t.place)
 	}
 	for _, s := range f.sites {
 		s.Close()
@@ -135,20 +137,45 @@ func (f *fixture) close() {
 type recorded struct {
 	name, address string
 
+	// place is a socket that is bound to the address and does not listen, so that while the server is away nobody
+	// else gets the port: no listener on port 0, and no client as its own.
+	place int
+
 	mu       sync.Mutex
 	listener net.Listener
 	conns    []net.Conn
 	accepted int
 }
 
-func (r *recorded) start(address string) error {
-	l, err := net.Listen("tcp", address)
+// settle gives the server its address.
+func (r *recorded) settle() error {
+	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return err
+	}
+	r.place = fd
+	if err := unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_REUSEADDR, 1); err != nil { // as listeners have, so that one may come beside it
+		return err
+	}
+	if err := unix.Bind(fd, &unix.SockaddrInet4{Addr: [4]byte{127, 0, 0, 1}}); err != nil {
+		return err
+	}
+	bound, err := unix.Getsockname(fd)
+	if err != nil {
+		return err
+	}
+	r.address = fmt.Sprintf("127.0.0.1:%d", bound.(*unix.SockaddrInet4).Port)
+	return nil
+}
+
+func (r *recorded) start() error {
+	l, err := net.Listen("tcp", r.address)
 	if err != nil {
 		return err
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.listener, r.address = l, l.Addr().String()
+	r.listener = l
 	go r.accept(l) // ends with stop
 	return nil
 }
@@ -181,7 +208,8 @@ func (r *recorded) stop() {
 func (f *fixture) servers(ts *testscript.TestScript, names []string) {
 	for _, name := range names {
 		r := &recorded{name: name}
-		ts.Check(r.start("127.0.0.1:0"))
+		ts.Check(r.settle())
+		ts.Check(r.start())
 		f.toys[name] = r
 		variable := strings.ToUpper(strings.ReplaceAll(name, "-", "_"))
 		ts.Setenv(variable, r.address)
@@ -216,7 +244,7 @@ func (f *fixture) stopServer(ts *testscript.TestScript, args []string) { f.toy(t
 
 func (f *fixture) startServer(ts *testscript.TestScript, args []string) {
 	r := f.toy(ts, args[0])
-	ts.Check(r.start(r.address))
+	ts.Check(r.start())
 }
 
 func (f *fixture) served(ts *testscript.TestScript, args []string) {
