@@ -720,6 +720,11 @@ func (s *stage) check() {
 		return
 	}
 	again := proxy.New(s.spec, mem, proxy.Options{Loops: 2}).Current()
+	for _, snap := range []*proxy.Snapshot{s.sw.Current(), again} {
+		if announced := slices.ContainsFunc(snap.Services, func(svc *proxy.Service) bool { return svc.Announced != nil }); snap.Announces != announced {
+			s.t.Errorf("the snapshot says that something is announced: %v", snap.Announces)
+		}
+	}
 	for i, svc := range s.sw.Current().Services {
 		if a := svc.Announced; a != nil && !a.From.After(time.Now()) {
 			continue // as below

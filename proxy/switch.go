@@ -61,6 +61,9 @@ type Options struct {
 	Known func(check string) bool
 	// Gates says what keeps a service from being swapped to a pool; nil pool: which is not up yet. May be nil.
 	Gates func(ctx context.Context, svc *Service, to *Pool) []string
+	// Acted is told of each change that the door makes by itself at a deadline, and at its start of what came due before. It
+	// is called with the switch locked, and must not call it. May be nil.
+	Acted func(r *Record)
 	// Warn is told what an operator should know of and no caller is there for. May be nil.
 	Warn func(msg string, err error)
 }
@@ -112,6 +115,9 @@ func New(spec *Spec, mem *Memory, opt Options) *Switch {
 	if s.opt.Glance == nil {
 		s.opt.Glance = func(*Server) bool { return false }
 	}
+	if s.opt.Acted == nil {
+		s.opt.Acted = func(*Record) {}
+	}
 	if s.opt.Warn == nil {
 		s.opt.Warn = func(string, error) {}
 	}
@@ -157,6 +163,7 @@ func (s *Switch) Start(plane Plane, detail string) error {
 			r.Reason = a.because() + "; for " + a.String() + ", when no door was there"
 		}
 		err = errors.Join(err, s.note(&r, true))
+		s.opt.Acted(&r)
 	}
 	if err != nil {
 		s.opt.Warn("the start could not be journalled; changes will be refused until the journal can be written", err)
@@ -424,6 +431,9 @@ func (s *Switch) commit(op *Operation, ch Change) error {
 
 // inForce does what follows a change: drains, deadlines, events. Must be called with s.mu held.
 func (s *Switch) inForce(op *Operation, ch Change, cur *Snapshot, p *Planned, proofs []Proof) {
+	if ch.members != nil {
+		s.opt.Acted(&p.record)
+	}
 	for name := range p.record.Services {
 		s.arm(name)
 		s.keepWarm(name)

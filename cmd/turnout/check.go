@@ -322,6 +322,9 @@ func remembered(spec *proxy.Spec, mem *proxy.Memory) []string {
 		if m.Maintenance != nil {
 			out = append(out, fmt.Sprintf("service %s: in maintenance, as the journal remembers", s.Name))
 		}
+		if m.Announced != nil {
+			out = append(out, fmt.Sprintf("service %s: maintenance announced for %s, as the journal remembers", s.Name, m.Announced))
+		}
 	}
 	if f := mem.Frozen; f != nil {
 		out = append(out, "frozen by "+f.By+because(f.Reason)+", as the journal remembers")

@@ -204,6 +204,9 @@ func (s *serving) open(loops int) (err error) {
 		Gates: func(ctx context.Context, svc *proxy.Service, to *proxy.Pool) []string {
 			return s.rollout.Missing(ctx, svc, to)
 		},
+		Acted: func(r *proxy.Record) {
+			s.log.Info("change at a deadline", zap.String("verb", string(r.Verb)), zap.String("target", r.Target), zap.String("to", r.To), zap.String("reason", r.Reason), zap.Uint64("revision", r.Revision))
+		},
 		Warn: func(msg string, err error) { s.log.Warn(msg, zap.Error(err)) },
 	})
 	s.rounds = rounds.New(s.sw, func(service, address string) *tls.Config { return s.certs.ToServer(service, address) }, s.log)
