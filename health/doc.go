@@ -5,7 +5,8 @@
 //	a probe:  Check.Run -> ask (tcp.go, http.go, redis.go, postgres.go, exec.go, grpc.go)
 //	          -> judge (expect.go: own rule of the kind, then `expect`, then `value`) -> Answer
 //	by time:  Progress.Judge: the value must have grown; Fresh: the value must be near another one
-//	always:   Monitor: one goroutine per check and target, and one thread for all plain ones (asker_linux.go)
+//	always:   Monitor: one goroutine per check and target, and one thread for all plain ones (asker_linux.go:
+//	          when; turn_linux.go: one question, from connect to answer; leftover_linux.go: what goes on beside it)
 //	          -> rise and fall -> state -> Transition
 //
 // Whoever needs a check's answer in the door (gates, watches, steps that wait) does not run it by hand but asks
