@@ -62,6 +62,23 @@ func (c *Client) Status(ctx context.Context, service string) (*api.Status, error
 	return get[api.Status](ctx, c, path("status"), q)
 }
 
+// Metrics are what /metrics has, in Prometheus' text format.
+func (c *Client) Metrics(ctx context.Context) ([]byte, error) {
+	resp, err := c.send(ctx, http.MethodGet, "/metrics", nil)
+	if err != nil {
+		return nil, err
+	}
+	defer resp.Body.Close() //nolint:errcheck // only read from
+	text, err := io.ReadAll(io.LimitReader(resp.Body, maxAnswer))
+	if err != nil {
+		return nil, c.broken(ctx, err)
+	}
+	if resp.StatusCode >= http.StatusBadRequest {
+		return nil, refusal(resp, text, nil)
+	}
+	return text, nil
+}
+
 // Version of the running door.
 func (c *Client) Version(ctx context.Context) (*api.Version, error) {
 	return get[api.Version](ctx, c, path("version"), nil)

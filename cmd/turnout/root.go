@@ -100,7 +100,7 @@ of it from one pool to another: at once, exactly, provably.
 
 	cobra.EnableCommandSorting = false
 	c.addGroup(root, "The door:", c.serveCommand(), c.checkCommand(), c.reloadCommand(), c.demoCommand())
-	c.addGroup(root, "To look:", c.statusCommand(), c.probeCommand(), c.historyCommand(), c.eventsCommand(), c.versionCommand())
+	c.addGroup(root, "To look:", c.statusCommand(), c.topCommand(), c.probeCommand(), c.historyCommand(), c.eventsCommand(), c.versionCommand())
 	c.addGroup(root, "To move traffic:", c.swapCommand(), c.backCommand(), c.splitCommand(), c.holdCommand(), c.releaseCommand(), c.maintenanceCommand(), c.readOnlyCommand())
 	c.addGroup(root, "To look after servers:", c.keepCommand(), c.drainCommand(), c.readyCommand(), c.weightCommand())
 	c.addGroup(root, "Safely:", c.gateCommand(), c.snapshotCommand(), c.runCommand())
