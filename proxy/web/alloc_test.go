@@ -2,10 +2,14 @@ package web_test
 
 import (
 	"bufio"
+	"bytes"
 	"io"
 	"net"
 	"runtime"
 	"testing"
+	"time"
+
+	"github.com/turnout-proxy/turnout/proxy"
 )
 
 // talk sends n requests on one connection and reads the answers, without an allocation of its own.
@@ -40,8 +44,11 @@ var (
 	quickAnswer = []byte("HTTP/1.1 200 OK\r\nDate: Mon, 23 Nov 2026 10:00:00 GMT\r\nContent-Type: text/plain\r\nContent-Length: 2\r\n\r\nok")
 )
 
-func quickDoor(t testing.TB) (c net.Conn, answer []byte) {
+func quickDoor(t testing.TB, changes ...proxy.Change) (c net.Conn, answer []byte) {
 	d := openDoor(t, pools([]string{"blue", quickServer(t, quickAnswer)}))
+	for _, ch := range changes {
+		d.must(ch)
+	}
 	c = d.dial().TCPConn
 	b := make([]byte, 4096)
 	if _, err := c.Write(quickAsk); err != nil {
@@ -58,8 +65,18 @@ func quickDoor(t testing.TB) (c net.Conn, answer []byte) {
 	return c, b[:n]
 }
 
-func TestARequestAllocatesNothing(t *testing.T) {
-	c, answer := quickDoor(t)
+func TestARequestAllocatesNothing(t *testing.T) { allocatesNothing(t) }
+
+func TestARequestAllocatesNothingWhileMaintenanceIsAnnounced(t *testing.T) {
+	allocatesNothing(t, proxy.Change{Verb: proxy.VerbMaintenance, Target: "svc", On: true, At: time.Now().Add(time.Hour), For: time.Hour})
+}
+
+func allocatesNothing(t *testing.T, changes ...proxy.Change) {
+	t.Helper()
+	c, answer := quickDoor(t, changes...)
+	if got := bytes.Contains(answer, []byte("X-Turnout-Maintenance: ")); got != (changes != nil) {
+		t.Fatalf("%s", answer)
+	}
 	talk(t, c, 200, quickAsk, answer)
 	var before, after runtime.MemStats
 	runtime.ReadMemStats(&before)
@@ -71,8 +88,14 @@ func TestARequestAllocatesNothing(t *testing.T) {
 	}
 }
 
-func BenchmarkRequest(b *testing.B) {
-	c, answer := quickDoor(b)
+func BenchmarkRequest(b *testing.B) { benchmarkRequests(b) }
+
+func BenchmarkRequestWhileMaintenanceIsAnnounced(b *testing.B) {
+	benchmarkRequests(b, proxy.Change{Verb: proxy.VerbMaintenance, Target: "svc", On: true, At: time.Now().Add(time.Hour), For: time.Hour})
+}
+
+func benchmarkRequests(b *testing.B, changes ...proxy.Change) {
+	c, answer := quickDoor(b, changes...)
 	b.ReportAllocs()
 	b.ResetTimer()
 	talk(b, c, b.N, quickAsk, answer)

@@ -128,7 +128,11 @@ func (w *worker) responseHead(c *client, u *upstream, out, b []byte) []byte {
 		o.Extra = append(o.Extra, introduction(&svc.Spec.Maintenance)...)
 	}
 	if w.sw.Current().Announces {
+		if o.Extra == nil {
+			o.Extra = w.extra[:0]
+		}
 		o.Extra = w.foretell(o.Extra, w.targets[u.target].service)
+		w.extra = o.Extra
 	}
 	return r.AppendTo(out, b, o)
 }
@@ -139,7 +143,7 @@ func (w *worker) switchHead(c *client, u *upstream, out, b []byte) []byte {
 	c.status, c.headAt = 101, w.loop.Now()
 	w.back = h1.ResponseOut{Minor: 1, By: by}
 	if w.sw.Current().Announces {
-		w.back.Extra = w.foretell(nil, w.targets[u.target].service)
+		w.back.Extra = w.foretell(w.extra[:0], w.targets[u.target].service)
 	}
 	return w.response.AppendTo(out, b, &w.back)
 }
