@@ -146,11 +146,12 @@ func failover(svc *proxy.Service) *api.Failover {
 	}
 	if m := svc.Failover; m != nil {
 		until := m.LockedUntil(spec.Lockout)
-		f.At, f.From = instant(m.At), m.From
+		f.At, f.From, f.Back = instant(m.At), m.From, m.Back
 		if until.After(time.Now()) {
 			f.LockedUntil = &until
 		}
 	}
+	f.Stays = svc.Stays()
 	return f
 }
 

@@ -178,8 +178,12 @@ func TestFailover_FreezeStopsItAndOperatorsComeFirst(t *testing.T) {
 	if s := d.service("web"); s.Active != "a" {
 		t.Fatalf("frozen, and it moved to %s", s.Active)
 	}
+	if out := d.must("status", "web").out; !strings.Contains(out, "failover automatic, failback manual\nno failover yet: frozen\n") {
+		t.Errorf("status does not say why it stays:\n%s", out)
+	}
 	d.must("unfreeze")
 	d.awaitActive("b")
+	eventually(t, "nothing is due any more", func() bool { return !strings.Contains(d.must("status", "web").out, "no failover yet") })
 }
 
 func TestFailover_TwoSidesThatLookActiveAreAnAlarmAndNothingMoves(t *testing.T) {

@@ -51,6 +51,26 @@ func (s *Switch) SetConflict(service string, conflict bool, why string) {
 	s.hub.publish("conflict", service, why)
 }
 
+// SetStays says why a service has not failed over though no server of its active pool is ready; "": it need not.
+func (s *Switch) SetStays(service, why string) {
+	svc := s.cur.Load().Service(service)
+	switch {
+	case svc == nil:
+	case why == "":
+		svc.Live.stays.Store(nil)
+	default:
+		svc.Live.stays.Store(&why)
+	}
+}
+
+// Stays is why the service has not failed over though no server of its active pool is ready; "": it need not.
+func (s *Service) Stays() string {
+	if why := s.Live.stays.Load(); why != nil {
+		return *why
+	}
+	return ""
+}
+
 // Conflict tells whether two pools look active of which only one may be.
 func (s *Service) Conflict() bool { return s.Live.conflict.Load() }
 

@@ -116,8 +116,9 @@ type Service struct {
 // Live is what loops count on a service; it outlives snapshots.
 type Live struct {
 	Name     string
-	conflict atomic.Bool  // two pools look active, of which only one may be
-	held     atomic.Int64 // clients waiting at the door, all loops; written only when a service is held or full
+	conflict atomic.Bool            // two pools look active, of which only one may be
+	stays    atomic.Pointer[string] // why no failover has come though the active pool is dead; nil: none is due
+	held     atomic.Int64           // clients waiting at the door, all loops; written only when a service is held or full
 	cells    []serviceCell
 
 	unsecured atomic.Pointer[Unsecured] // the latest; nil: there was none

@@ -203,7 +203,9 @@ type Failover struct {
 	Failback    string     `json:"failback"`               // manual | after 10m0s
 	At          *time.Time `json:"at,omitempty"`           // of the failover by which the active pool is active; not set after an operator's swap
 	From        string     `json:"from,omitempty"`         // where it came from
+	Back        bool       `json:"back,omitempty"`         // it was a failback
 	LockedUntil *time.Time `json:"locked_until,omitempty"` // no other one before, unless the active pool cannot be connected to
+	Stays       string     `json:"stays,omitempty"`        // why there is none yet though no server of the active pool is ready
 }
 
 // Maintenance of a service.

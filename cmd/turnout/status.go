@@ -457,12 +457,19 @@ func (c *cli) failoverLines(name string, s api.Service) {
 	}
 	line := "failover " + f.Mode + ", failback " + f.Failback
 	if f.At != nil {
-		line += fmt.Sprintf("; failed over from %s at %s", f.From, f.At.Local().Format(time.DateTime))
+		how := "over"
+		if f.Back {
+			how = "back"
+		}
+		line += fmt.Sprintf("; failed %s from %s at %s", how, f.From, f.At.Local().Format(time.DateTime))
 	}
 	if f.LockedUntil != nil {
 		line += fmt.Sprintf(", locked out for %s", left(f.LockedUntil))
 	}
 	c.printf("%s", line)
+	if f.Stays != "" {
+		c.printf("no failover yet: %s", f.Stays)
+	}
 }
 
 // conflictLines say which sides look active, and the ways out.

@@ -175,6 +175,7 @@ func (a *Automation) look(snap *proxy.Snapshot, svc *proxy.Service) {
 	switch {
 	case !active.Dead:
 		s.gaveUp, s.fenced, s.said = false, time.Time{}, ""
+		a.opt.Switch.SetStays(name, "")
 	case s.waits && !waits:
 		s.gaveUp = true
 	}
@@ -189,6 +190,9 @@ func (a *Automation) look(snap *proxy.Snapshot, svc *proxy.Service) {
 	d := Decide(spec, v, time.Now())
 	s.restless = !d.Calm || !s.both.IsZero()
 	if d.Act == Nothing {
+		if active.Dead {
+			a.opt.Switch.SetStays(name, d.Why)
+		}
 		if active.Dead && d.Why != s.said {
 			s.said = d.Why
 			a.opt.Log.Warn("no failover yet", zap.String("service", name), zap.String("reason", d.Why))
@@ -337,6 +341,7 @@ func (a *Automation) blockedBy(name, why string) {
 		s.said = why
 	}
 	a.mu.Unlock()
+	a.opt.Switch.SetStays(name, why)
 	if !said {
 		a.opt.Log.Warn("no failover yet", zap.String("service", name), zap.String("reason", why))
 		a.opt.Switch.Tell("failover", name, name+": no failover yet: "+why)
