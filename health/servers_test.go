@@ -13,6 +13,8 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
+
+	"github.com/turnout-proxy/turnout/proxy/certs/certstest"
 )
 
 // program is a real one; without it a test says so, and fails where all must be there.
@@ -83,6 +85,40 @@ func TestRedis_AsksForTheRoleWithAPassword(t *testing.T) {
 	}
 }
 
+func TestRedis_SpeaksTLSAndSaysWhoseCertificateIsWrong(t *testing.T) {
+	redis := program(t, "redis-server")
+	dir, ca, other := t.TempDir(), certstest.New(t), certstest.New(t)
+	cert, key := ca.Pair(dir, "server", "127.0.0.1")
+	ownCert, ownKey := ca.Pair(dir, "client", "client")
+	strange, strangeKey := other.Pair(dir, "stranger", "client")
+	port, plain := fmt.Sprint(freePort(t)), fmt.Sprint(freePort(t))
+	start(t, exec.Command(redis, "--port", plain, "--tls-port", port, "--bind", "127.0.0.1", "--save", "", "--dir", dir, "--requirepass", "hunter2",
+		"--tls-cert-file", cert, "--tls-key-file", key, "--tls-ca-cert-file", ca.File, "--tls-auth-clients", "yes"))
+	ask := func(c TLS) Spec { return Spec{Redis: &Redis{Password: "hunter2", Role: "master", TLS: &c}} }
+	address := "127.0.0.1:" + port
+	until(t, ask(TLS{CAFile: ca.File, CertFile: ownCert, KeyFile: ownKey}), address, "")
+	for range 20 { // the server may have ended the connection before it was told anything
+		for reason, c := range map[string]TLS{
+			"certificate required":          {CAFile: ca.File},
+			"unknown certificate authority": {CAFile: ca.File, CertFile: strange, KeyFile: strangeKey},
+		} {
+			if a := run(t, ask(c), address); !strings.HasSuffix(a.Reason, "tls: the server says: "+reason) {
+				t.Errorf("%q, want %s", a.Reason, reason)
+			}
+		}
+	}
+	if a := run(t, ask(TLS{CAFile: other.File, CertFile: ownCert, KeyFile: ownKey}), address); !strings.HasPrefix(a.Reason, "tls: failed to verify certificate: x509: certificate signed by unknown authority") {
+		t.Error(a.Reason)
+	}
+	wantReason(t, run(t, ask(TLS{CAFile: ca.File, CertFile: ownCert, KeyFile: ownKey, ServerName: "other.example"}), address), "tls: failed to verify certificate: x509: certificate is not valid for any names, but wanted to match other.example")
+	if a := run(t, ask(TLS{Off: true}), address); a.OK || a.Reason == "" {
+		t.Errorf("without TLS: %+v", a)
+	}
+	late := ask(TLS{CAFile: ca.File}) // to a port that waits for more of what it takes for a command
+	late.Timeout = 300 * time.Millisecond
+	wantReason(t, run(t, late, "127.0.0.1:"+plain), "no answer within 300ms")
+}
+
 func TestPostgres_AsksTheDatabaseAndLeavesNothingThere(t *testing.T) {
 	bin := filepath.Dir(program(t, "/usr/lib/postgresql/*/bin/postgres"))
 	dir, err := os.MkdirTemp("", "turnout-pg")
@@ -141,6 +177,26 @@ func TestPostgres_AsksTheDatabaseAndLeavesNothingThere(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer conn.Close(context.Background()) //nolint:errcheck // ends with the server
+	who := func(user, password, database string) Answer {
+		return run(t, Spec{Postgres: &Postgres{DSN: fmt.Sprintf("user=%s password=%s dbname=%s", user, password, database)}}, address)
+	}
+	for _, sql := range []string{"set password_encryption = 'md5'", "create role old login password 'md5word5'", "create role full login password 'hunter3' connection limit 0"} {
+		if _, err := conn.Exec(t.Context(), sql); err != nil {
+			t.Fatal(err)
+		}
+	}
+	hba := filepath.Join(data, "pg_hba.conf") // md5 means: as the password is kept
+	if err := os.WriteFile(hba, []byte("host all all 127.0.0.1/32 md5\n"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := conn.Exec(t.Context(), "select pg_reload_conf()"); err != nil {
+		t.Fatal(err)
+	}
+	until(t, Spec{Postgres: &Postgres{DSN: "user=old password=md5word5 dbname=postgres"}}, address, "")
+	wantReason(t, who("old", "swordfish", "postgres"), `fatal: password authentication failed for user "old" (28P01)`)
+	wantReason(t, who("nobody", "swordfish", "postgres"), `fatal: password authentication failed for user "nobody" (28P01)`)
+	wantReason(t, who("op", "hunter2", "missing"), `fatal: database "missing" does not exist (3D000)`)
+	wantReason(t, who("full", "hunter3", "postgres"), `fatal: too many connections for role "full" (53300)`)
 	for end, n := time.Now().Add(5*time.Second), -1; n != 0; {
 		if err := conn.QueryRow(t.Context(), "select count(*) from pg_stat_activity where backend_type = 'client backend' and pid <> pg_backend_pid()").Scan(&n); err != nil || time.Now().After(end) {
 			t.Fatal(n, err)

@@ -57,6 +57,19 @@ func (l *line) Read(b []byte) (int, error) {
 	return n, err
 }
 
+// Write fails with what the server has said against our certificate, if that is why: it may end the connection before it
+// is told anything.
+func (l *line) Write(b []byte) (int, error) {
+	n, err := l.Conn.Write(b)
+	if err != nil && l.judged != nil {
+		_ = l.SetReadDeadline(time.Now().Add(judgement))
+		if _, said := l.Conn.Read(make([]byte, 1)); alert(said) != nil {
+			err = said
+		}
+	}
+	return n, err
+}
+
 func (l *line) Close() error {
 	l.stop()
 	if s, isTLS := l.Conn.(*tls.Conn); isTLS {
