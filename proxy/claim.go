@@ -28,16 +28,20 @@ type Claimer struct {
 // Claimer returns the claimer of a loop; loops are numbered from 0.
 func (s *Switch) Claimer(loop int) *Claimer { return &Claimer{sw: s, loop: loop} }
 
-// Tried remembers which servers of a pool were dialled in vain for one client, and of which pool. Beyond 56
-// servers two may share a bit, so at most 56 are tried. The zero value has tried none.
+// Tried remembers which servers of a pool were dialled in vain for one client, and of which pool; and whether that of its
+// session was. Beyond 55 servers two may share a bit, so at most 55 are tried. The zero value has tried none.
 type Tried uint64
 
-const triedServers = 56 // bits; the others have the pool's position, plus 1
+const (
+	triedServers       = 55                // bits
+	triedSession Tried = 1 << triedServers // whatever other pool is tried then: it is not gone back to
+	triedPool          = triedServers + 1  // the bits from here on have the pool's position, plus 1
+)
 
 func (t Tried) has(i int) bool { return t&(1<<(i%triedServers)) != 0 }
 
 // pool is that of a Claimed.Position, or -1 when none was tried.
-func (t Tried) pool() int { return int(t>>triedServers) - 1 }
+func (t Tried) pool() int { return int(t>>triedPool) - 1 }
 
 // of is what was tried of one pool.
 func (t Tried) of(pool int) Tried {
@@ -49,8 +53,11 @@ func (t Tried) of(pool int) Tried {
 
 // Add marks the server at a Claimed.Position.
 func (t *Tried) Add(position int) {
-	if pool := position >> poolShift; t.pool() != pool {
-		*t = Tried(pool+1) << triedServers
+	if pool := position &^ bySession >> poolShift; t.pool() != pool {
+		*t = *t&triedSession | Tried(pool+1)<<triedPool
+	}
+	if position&bySession != 0 {
+		*t |= triedSession
 	}
 	*t |= 1 << ((position & (1<<poolShift - 1)) % triedServers)
 }
@@ -58,6 +65,9 @@ func (t *Tried) Add(position int) {
 // poolShift is where a Claimed.Position has the pool: 0 for the active one of a service that is not split, else its
 // position in Service.Pools plus 1.
 const poolShift = 16
+
+// bySession marks a Claimed.Position to which the client's session led.
+const bySession = 1 << 30
 
 // Claimed is a claim on a server: the plane dials it, then calls Start or Fail, or TakeBack.
 type Claimed struct {

@@ -122,6 +122,8 @@ func (j *journal) history() []proxy.Record {
 // with the same world.
 func remembered(snap *proxy.Snapshot, m *proxy.Memory) string {
 	is := proxy.MemoryOf(snap)
+	forgetSessions(is)
+	forgetSessions(m)
 	if max(m.Revision, 1) != is.Revision {
 		return fmt.Sprintf("revision %d in force, %d in the journal", is.Revision, m.Revision)
 	}
@@ -144,6 +146,25 @@ func remembered(snap *proxy.Snapshot, m *proxy.Memory) string {
 		}
 	}
 	return ""
+}
+
+// forgetSessions drops sessions whose time is over: no change of its own says so.
+func forgetSessions(m *proxy.Memory) {
+	for _, svc := range m.Services {
+		for pool, servers := range svc.Servers {
+			for name, srv := range servers {
+				if srv.Sessions != nil && !srv.Sessions.Until.After(time.Now()) {
+					srv.Sessions = nil
+				}
+				if *srv == (proxy.ServerMemory{}) {
+					delete(servers, name)
+				}
+			}
+			if len(servers) == 0 {
+				delete(svc.Servers, pool)
+			}
+		}
+	}
 }
 
 func asJSON(v any) string {
@@ -173,6 +194,7 @@ type client struct {
 	slot    int
 	number  uint32 // for its place among those that are cut
 	key     uint64
+	wish    proxy.Wish // of a session: the server that it is on
 	state   clientState
 	snap    *proxy.Snapshot // arriving: what its loop has loaded
 	rev     uint64
@@ -185,6 +207,21 @@ type client struct {
 	after   bool // to be cut after it
 	stuck   bool // not even cut
 	why     string
+}
+
+// stays tells whether the client's session is on its server, and is kept there though that gets no new work.
+func (c *client) stays(svc *proxy.Service) bool {
+	if !c.wish.On(c.srv) || svc.Hold != nil || svc.Maintenance != nil {
+		return false
+	}
+	for _, p := range svc.Pools {
+		for i := range p.Members {
+			if m := &p.Members[i]; m.Server == c.srv {
+				return !time.Now().After(m.KeepsSessions())
+			}
+		}
+	}
+	return false
 }
 
 // behaviour is how a server of the fake plane answers dials and probes.
@@ -369,7 +406,7 @@ func (p *plane) admit(loop int) {
 			if c.rev != snap.Revision {
 				c.rev, c.tried = snap.Revision, 0
 			}
-			got, verdict := p.claims[loop].Claim(svc, c.key, c.tried)
+			got, verdict := p.claims[loop].ClaimFor(svc, c.key, c.tried, c.wish)
 			switch verdict {
 			case proxy.Wait, proxy.Full:
 				continue
@@ -429,7 +466,7 @@ func (p *plane) claim(c *client) {
 	if c.rev != snap.Revision {
 		c.rev, c.tried = snap.Revision, 0
 	}
-	got, verdict := p.claims[c.loop].Claim(svc, c.key, c.tried)
+	got, verdict := p.claims[c.loop].ClaimFor(svc, c.key, c.tried, c.wish)
 	switch verdict {
 	case proxy.Dial:
 		p.dial(c, got)
@@ -482,7 +519,8 @@ func (p *plane) dialed(c *client, ok bool) {
 		p.steer(c)
 		return
 	}
-	if svc := before.At(c.slot); p.inexact != nil && before == p.sw.Current() && (svc == nil || !svc.Gives(c.srv)) {
+	known := c.wish.On(c.srv) && c.rev == before.Revision // sessions leave without a revision: onStart judges these
+	if svc := before.At(c.slot); p.inexact != nil && before == p.sw.Current() && (svc == nil || !svc.Gives(c.srv) && !known) {
 		p.inexact(c)
 	}
 	c.state = started

@@ -86,7 +86,7 @@ func Plan(cur *Snapshot, ch *Change, now time.Time) (*Planned, error) {
 		return p, nil
 	}
 	for _, svc := range changed {
-		p.sessions(svc, ch, now)
+		p.sessions(cur.Service(svc.Spec.Name), svc, ch, now)
 	}
 	p.Next = cur.with(changed...)
 	p.record.Services = make(map[string]*ServiceMemory, len(changed))

@@ -50,8 +50,9 @@ func (ch *Change) bySession() bool {
 }
 
 // sessions settles where sessions stay in what a change makes of a service: on servers that the change takes new work
-// from, if it drains them by session; no longer on those that get new work again, or that it ends otherwise.
-func (p *Planned) sessions(next *Service, ch *Change, now time.Time) {
+// from, if it drains them by session; no longer on those that get new work again, or that it ends otherwise. A server that
+// got none before has no sessions to keep: draining it would lead those of long ago there.
+func (p *Planned) sessions(was, next *Service, ch *Change, now time.Time) {
 	if !next.Spec.Drain.BySession {
 		return
 	}
@@ -69,7 +70,7 @@ func (p *Planned) sessions(next *Service, ch *Change, now time.Time) {
 			for i := range members {
 				m := &members[i]
 				switch by := moved[m.Server]; {
-				case by != nil && by.bySession:
+				case by != nil && by.bySession && (was.Serving.gives(m.Server) || m.keeps()):
 					m.sessions = &Sessions{now, now.Add(by.deadline)}
 				case by != nil || next.Serving.gives(m.Server) || ch.Exclusive || next.Maintenance != nil && !next.Maintenance.Soft:
 					m.sessions = nil

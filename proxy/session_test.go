@@ -2,6 +2,7 @@ package proxy_test
 
 import (
 	"encoding/json"
+	"slices"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -201,6 +202,64 @@ func TestDrainBySession_ARestartLetsSessionsStayUpToTheSameDeadline(t *testing.T
 		}
 		if svc := sw.Current().Service("web"); !svc.Pool("blue").Members[0].KeepsSessions().IsZero() {
 			t.Error("the snapshot says that sessions stay")
+		}
+	})
+}
+
+// The server of a session and those of its service take turns in vain: each is tried once, whichever pool it is in, and then
+// there is none. (The session's used to be forgotten with the next pool, and was dialled for ever.)
+func TestSession_ItsServerIsTriedOnceWhateverPoolFollows(t *testing.T) {
+	for name, changes := range map[string][]proxy.Change{
+		"on the active side": nil,
+		"on the other side":  {{Verb: proxy.VerbSwap, Target: "web", To: "green"}},
+		"while it is split":  {{Verb: proxy.VerbSplit, Target: "web", Shares: []proxy.Share{{Pool: "green", Percent: 50_00}}}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			inBubble(t, func(t *testing.T) {
+				p := newPlane(1)
+				sw := doorOn(t, p, &journal{}, sticky(t), &proxy.Memory{})
+				for _, ch := range changes {
+					must(t, sw, ch)
+				}
+				svc := sw.Current().Service("web")
+				wish := proxy.Session(svc.Pool("blue").Servers()[1].ID())
+				var tried proxy.Tried
+				var order []string
+				for {
+					got, verdict := p.claims[0].ClaimFor(svc, 0, tried, wish)
+					if verdict != proxy.Dial {
+						break
+					}
+					p.claims[0].Fail(got.Server, "connection refused")
+					tried.Add(got.Position)
+					if order = append(order, got.Server.Name); len(order) > 10 {
+						t.Fatalf("it is tried for ever: %v", order)
+					}
+				}
+				if len(order) < 2 || order[0] != "b2" || slices.Contains(order[1:], "b2") {
+					t.Errorf("tried: %v", order)
+				}
+			})
+		})
+	}
+}
+
+// A pool that gets no new work is drained, before its servers are worked on: those who were on it long ago stay where they are.
+func TestDrainBySession_ADrainOfTheOtherSideLeadsNobodyThere(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
+		p := newPlane(1)
+		sw := doorOn(t, p, &journal{}, sticky(t), &proxy.Memory{})
+		must(t, sw, proxy.Change{Verb: proxy.VerbSwap, Target: "web", To: "green"})
+		time.Sleep(time.Hour)
+		must(t, sw, proxy.Change{Verb: proxy.VerbDrain, Target: "web", Pool: "blue", Server: "b1"})
+		if b1, b2, _, _ := p.led(sw); b1 != "g1" || b2 != "g1" {
+			t.Errorf("sessions of blue are led to %s and %s", b1, b2)
+		}
+		must(t, sw, proxy.Change{Verb: proxy.VerbSwap, Target: "web", To: "blue"})
+		must(t, sw, proxy.Change{Verb: proxy.VerbDrain, Target: "web", Pool: "green", Drain: 2 * time.Minute})
+		time.Sleep(90 * time.Second)
+		if _, _, g1, _ := p.led(sw); g1 != "g1" {
+			t.Errorf("sessions that were on green still, and were given more time, are led to %s", g1)
 		}
 	})
 }

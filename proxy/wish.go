@@ -85,16 +85,23 @@ func (c *Claimer) ClaimFor(svc *Service, key uint64, tried Tried, wish Wish) (Cl
 
 // session claims the server of a session; false: it takes no new work and does not keep sessions, or was tried in vain.
 func (c *Claimer) session(svc *Service, tried Tried, id uint64) (Claimed, bool) {
+	if tried&triedSession != 0 {
+		return Claimed{}, false
+	}
 	for k, p := range svc.Pools[:min(len(svc.Pools), maxPools)] {
 		for i := range p.Members {
 			m := &p.Members[i]
 			if m.id != id {
 				continue
 			}
-			if !svc.Serving.gives(m.Server) && !m.keeps() || tried.of(k+1).has(i) || !m.claim(c.loop, m.Max) {
+			if !svc.Serving.gives(m.Server) && !m.keeps() || !m.claim(c.loop, m.Max) {
 				return Claimed{}, false
 			}
-			return Claimed{m.Server, i | (k+1)<<poolShift}, true
+			position := i | bySession
+			if p != svc.Active || svc.Split != nil {
+				position |= (k + 1) << poolShift
+			}
+			return Claimed{m.Server, position}, true
 		}
 	}
 	return Claimed{}, false

@@ -353,3 +353,30 @@ func TestAStickyClientStaysOnItsServerAsLongAsThatTakesNewWork(t *testing.T) {
 		t.Fatal(err)
 	}
 }
+
+// A client whose session is on a server that is gone, with all others: it is told so at once, after one dial of each.
+func TestAStickyClientIsToldWhenNoServerIsThere(t *testing.T) {
+	s := newSeen()
+	file := func(addresses ...string) *proxy.Spec {
+		spec := pools(append([]string{"blue"}, addresses...))
+		for i := range addresses {
+			spec.Services[0].Pools[0].Servers[i].Name = fmt.Sprintf("b%d", i)
+		}
+		spec.Services[0].Sticky = &proxy.StickySpec{Cookie: "sid"}
+		return spec
+	}
+	d := openDoor(t, file(s.server(t, "b0"), s.server(t, "b1")))
+	client := browser(t)
+	ask(t, client, d.addr("svc"))
+	spec := file("127.0.0.1:1", "127.0.0.1:2")
+	spec.Services[0].Listen = d.Current().Services[0].Spec.Listen
+	d.must(proxy.Change{Verb: proxy.VerbReload, Spec: spec})
+	if a, _ := ask(t, client, d.addr("svc")); a.StatusCode != http.StatusBadGateway {
+		t.Errorf("status %d", a.StatusCode)
+	}
+	for _, srv := range d.Current().Service("svc").Pool("blue").Servers() {
+		if n := srv.Counts().Failures; n != 1 {
+			t.Errorf("%s was dialled %d times", srv.Address, n)
+		}
+	}
+}
