@@ -243,6 +243,14 @@ func (w *worker) serverEnded(slot uint32, c *client, us uint32, u *upstream, err
 		return false
 	case u.flags&upSpoke != 0:
 		return w.failed(slot, c, answerEarlyEnd)
+	case err == Unseen && c.flags&inSession != 0:
+		if s, can := w.sessions[slot].(Refuser); can {
+			w.detach(slot, c, true)
+			s.Refuse()
+			w.logEnd(slot, c, endServer)
+			w.close(slot, c, true)
+			return false
+		}
 	}
 	return w.failed(slot, c, answerNoResponse)
 }

@@ -26,6 +26,16 @@ type Session interface {
 	Close(reset bool)
 }
 
+// Unseen is what a server's Session says at the end of a request that the server has not looked at, and that cannot be sent
+// to it again.
+const Unseen = syscall.ESTALE
+
+// Refuser is a client's Session that can say so.
+type Refuser interface {
+	// Refuse has Close tell the client that its request was not looked at, and can be asked anew.
+	Refuse()
+}
+
 // Stranger is a client that comes by a Session.
 type Stranger struct {
 	Session  Session

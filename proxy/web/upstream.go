@@ -163,7 +163,7 @@ func (c *client) anew(u *upstream, err syscall.Errno) bool {
 	switch {
 	case u.uses > 1 && c.flags&retried == 0: // the server was closing the connection when the request came
 		c.flags |= retried
-	case err == syscall.ECONNRESET && c.flags&unread == 0:
+	case (err == syscall.ECONNRESET || err == Unseen) && c.flags&unread == 0:
 		// So a kernel ends connections with bytes that nobody has read: of a server that died, or that stopped before
 		// it had accepted them. While a process dies its port may still be open when its connections have ended.
 		c.flags |= retried | unread

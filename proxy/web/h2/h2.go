@@ -46,7 +46,7 @@ type Side struct {
 func New(plane *web.Plane) *Side {
 	s := &Side{}
 	s.servers.conns = map[place][]*serverConn{}
-	s.servers.transport = http2.Transport{AllowHTTP: true, IdleConnTimeout: serverIdle, DisableCompression: true, MaxHeaderListSize: 64 << 10}
+	s.servers.transport = http2.Transport{AllowHTTP: true, ConnPool: again{}, IdleConnTimeout: serverIdle, DisableCompression: true, MaxHeaderListSize: 64 << 10}
 	plane.SetHTTP2(s)
 	return s
 }

@@ -53,16 +53,13 @@ func (s *servers) take(ctx context.Context, at place, config func() *tls.Config)
 	if c != nil {
 		return c, nil
 	}
-	conn, err := dial(ctx, at.address, config)
+	cc, err := s.open(ctx, at.address, config)
+	for again := 1; again < opens && errors.Is(err, errLeaves) && ctx.Err() == nil; again++ {
+		cc, err = s.open(ctx, at.address, config)
+	}
 	if err != nil {
 		return nil, err
 	}
-	cc, err := s.transport.NewClientConn(conn)
-	if err != nil {
-		_ = conn.Close()
-		return nil, fmt.Errorf("connect: %w", err)
-	}
-	cc.ReserveNewRequest()
 	c = &serverConn{ClientConn: cc, scheme: "http", uses: 1}
 	if config != nil {
 		c.scheme = "https"
@@ -79,6 +76,39 @@ func (s *servers) take(ctx context.Context, at place, config func() *tls.Config)
 		s.conns[at] = append(s.conns[at], c)
 	}
 	return c, nil
+}
+
+// opens is how many connections in a row may be ended by their server before they were used: one that renews them (GOAWAY)
+// may do so to a new one, if that comes late.
+const opens = 3
+
+var errLeaves = errors.New("connect: the server ends each connection at once (GOAWAY)")
+
+// open connects to a server, with room for one stream reserved. It waits until the server has said how many it has room for,
+// and so that it speaks HTTP/2 at all: its settings come before its answer to a ping.
+func (s *servers) open(ctx context.Context, address string, config func() *tls.Config) (*http2.ClientConn, error) {
+	conn, err := dial(ctx, address, config)
+	if err != nil {
+		return nil, err
+	}
+	cc, err := s.transport.NewClientConn(conn)
+	if err != nil {
+		_ = conn.Close()
+		return nil, fmt.Errorf("connect: %w", err)
+	}
+	err = cc.Ping(ctx)
+	switch {
+	case err == nil && cc.ReserveNewRequest():
+		return cc, nil
+	case cc.State().Closing || err == nil:
+		err = errLeaves
+	case ctx.Err() != nil:
+		err = errors.New("connect: the server does not speak HTTP/2: it says nothing")
+	default:
+		err = fmt.Errorf("connect: the server does not speak HTTP/2: %w", err)
+	}
+	_ = cc.Close()
+	return nil, err
 }
 
 // dial connects, and agrees upon h2 if it is to be in TLS. Its errors are in an operator's words.
@@ -151,6 +181,12 @@ func (s *servers) done(c *serverConn) {
 	}
 }
 
+func (s *servers) isParted(c *serverConn) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return c.parted
+}
+
 // part closes connections to a server, each with its last use.
 func (s *servers) part(at place) {
 	s.mu.Lock()
@@ -183,18 +219,20 @@ func (s *servers) close() {
 // Reach implements web.HTTP2.
 func (s *Side) Reach(service, address string, config func() *tls.Config, limit time.Duration, wake func(), done func(web.Session, error)) {
 	s.running.Go(func() { // ends with the stream
-		ctx, cancel := context.WithTimeout(context.Background(), limit)
-		c, err := s.servers.take(ctx, place{service, address}, config)
+		ctx, cancel := context.WithTimeout(context.Background(), limit-limit/16) // what it finds comes before the plane gives up
+		a := &attempts{servers: &s.servers, at: place{service, address}, config: config, limit: limit}
+		var err error
+		a.conn, err = s.servers.take(ctx, a.at, config)
 		cancel()
 		if err != nil {
 			done(nil, err)
 			return
 		}
-		defer s.servers.done(c)
+		defer func() { s.servers.done(a.conn) }()
 		x := newExchange(wake)
 		defer x.cancel()
 		done(x, nil)
-		x.run(c)
+		x.run(a)
 	})
 }
 
@@ -213,6 +251,7 @@ type exchange struct {
 	full             bool // the plane was told that request has no room
 	closed           bool // the plane is done with it
 	finished, failed bool // the answer is complete, or will never be
+	unseen           bool // failed: the server has not looked at the request
 }
 
 func newExchange(wake func()) *exchange {
@@ -232,6 +271,8 @@ func (x *exchange) Recv(b []byte) (int, syscall.Errno) {
 		x.answer = x.answer[n:]
 		x.changed.Broadcast()
 		return n, 0
+	case x.unseen:
+		return 0, web.Unseen
 	case x.failed:
 		return 0, syscall.ECONNRESET
 	case x.finished:
@@ -322,31 +363,39 @@ func (x *exchange) end(ok bool) {
 }
 
 // run carries the request and the answer. What goes wrong shows as a connection that breaks.
-func (x *exchange) run(cc *serverConn) {
+func (x *exchange) run(a *attempts) {
 	r, err := http.ReadRequest(bufio.NewReader(x))
 	if err != nil { // the plane did not send it after all
 		gone, cancel := context.WithCancel(context.Background())
 		cancel()
 		if r, rerr := http.NewRequestWithContext(gone, http.MethodGet, "http://"+placeholder, nil); rerr == nil {
-			_, _ = cc.RoundTrip(r) //nolint:bodyclose // there is none: this only gives back what was reserved
+			_, _ = a.conn.RoundTrip(r) //nolint:bodyclose // there is none: this only gives back what was reserved
 		}
 		x.end(false)
 		return
 	}
-	r = r.WithContext(x.ctx)
-	r.URL.Scheme, r.URL.Host, r.RequestURI = cc.scheme, placeholder, ""
+	r = r.WithContext(context.WithValue(x.ctx, attemptsKey{}, a))
+	r.URL.Scheme, r.URL.Host, r.RequestURI = a.conn.scheme, placeholder, ""
 	for _, name := range []string{"Connection", "Keep-Alive", "Proxy-Connection", "Transfer-Encoding", "Upgrade", "Expect"} { // RFC 9113 8.2.2
 		r.Header.Del(name)
 	}
 	r.Header.Set("Te", "trailers") // the door carries them; gRPC asks for this
+	body := newUpload(r.Body)
 	if r.ContentLength == 0 {
 		r.Body = http.NoBody
+	} else {
+		r.GetBody = body.reader
+		r.Body, _ = body.reader()
 	}
-	res, err := cc.RoundTrip(r)
+	res, err := a.servers.transport.RoundTrip(r)
 	if err != nil {
+		x.mu.Lock()
+		x.unseen = errors.Is(err, errSealed) || errors.Is(err, errTooMuch)
+		x.mu.Unlock()
 		x.end(false)
 		return
 	}
+	body.settled()
 	defer res.Body.Close() //nolint:errcheck // it was read to its end, or is given up
 	x.end(x.carry(res, r.Method == http.MethodHead) == nil)
 }

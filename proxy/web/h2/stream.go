@@ -25,6 +25,7 @@ type stream struct {
 	received window
 	ended    bool // the client has said all
 	over     bool // the plane has
+	refused  bool // nobody has looked at it
 
 	// The answer.
 	info     h1.Info // of the request
@@ -67,6 +68,9 @@ func (w *worker) newStream(c *conn, id uint32, last bool) *stream {
 	return s
 }
 
+// Refuse implements web.Refuser.
+func (s *stream) Refuse() { s.refused = true }
+
 // keptStreams is how many streams are kept to be used again.
 const keptStreams = 256
 
@@ -77,8 +81,12 @@ func (s *stream) Close(bool) {
 	switch {
 	case s.gone:
 	case s.said != ended:
+		why := codeInternal
+		if s.refused { // RFC 9113 8.7
+			why = codeRefused
+		}
 		c.ignore(s.id)
-		c.say(appendReset(c.begin(), s.id, codeInternal))
+		c.say(appendReset(c.begin(), s.id, why))
 	case !s.ended: // what is missing of the request is not wanted: RFC 9113 8.1
 		c.ignore(s.id)
 		c.say(appendReset(c.begin(), s.id, codeNone))
