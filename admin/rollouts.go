@@ -273,8 +273,11 @@ func (s *Server) snapshotError(name string, there *rollout.Snapshot, err error) 
 			hint = proxy.Among(name, names)
 		}
 		return &api.Error{Code: api.CodeNotFound, Message: fmt.Sprintf("there is no snapshot %q", name), Hint: hint}
+	case errors.Is(err, rollout.ErrDamaged):
+		return &api.Error{Code: api.CodeFailed, Message: err.Error(), Holds: "the file was left as it is",
+			Hint: fmt.Sprintf("take another one: `turnout snapshot take NAME`; `turnout snapshot take %s --force` puts one in its place", name)}
 	}
-	return err
+	return &api.Error{Code: api.CodeFailed, Message: fmt.Sprintf("snapshot %s: %v", name, err), Holds: "the snapshots that there are stay as they are", Hint: "make room in state_dir, or mend its disk, then try again"}
 }
 
 // getCompare compares a snapshot with another, or with this moment.
@@ -288,6 +291,9 @@ func (s *Server) getCompare(c *call) (any, error) {
 		is, err := s.opt.Rollout.Load(with)
 		if err != nil {
 			return nil, s.snapshotError(with, nil, err)
+		}
+		if is.Taken.Before(was.Taken) {
+			return nil, usage("snapshot %s is older than %s: it would be told the wrong way round; `turnout snapshot compare %s --with %s`", with, was.Name, with, was.Name)
 		}
 		result = rollout.Compare(was, is)
 	} else {

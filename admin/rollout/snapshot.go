@@ -15,9 +15,14 @@ import (
 	"sync"
 	"time"
 
+	"go.uber.org/zap"
+
 	"github.com/turnout-proxy/turnout/health"
 	"github.com/turnout-proxy/turnout/proxy"
 )
+
+// ErrDamaged says that a file is no snapshot.
+var ErrDamaged = errors.New("it cannot be read")
 
 // Snapshot is what the services were like at one time: to be compared with a later one.
 type Snapshot struct {
@@ -139,9 +144,12 @@ func (r *Rollout) List() ([]Snapshot, error) {
 		if !ok || !snapshotName.MatchString(name) {
 			continue
 		}
-		if s, err := r.Load(name); err == nil {
-			out = append(out, *s)
+		s, err := r.Load(name)
+		if err != nil {
+			r.opt.Log.Warn("a snapshot is left out", zap.Error(err))
+			continue
 		}
+		out = append(out, *s)
 	}
 	slices.SortFunc(out, func(a, b Snapshot) int { return a.Taken.Compare(b.Taken) })
 	return out, err
@@ -153,11 +161,13 @@ func (r *Rollout) Load(name string) (*Snapshot, error) {
 		return nil, ErrName
 	}
 	info, err := os.Stat(r.path(name))
-	if err != nil {
+	switch {
+	case err != nil:
 		return nil, err
-	}
-	if info.Size() > maxSnapshot {
-		return nil, fmt.Errorf("snapshot %s has more than %d bytes", name, maxSnapshot)
+	case !info.Mode().IsRegular():
+		return nil, fmt.Errorf("%w: snapshot %s: %s is no file", ErrDamaged, name, r.path(name))
+	case info.Size() > maxSnapshot:
+		return nil, fmt.Errorf("%w: snapshot %s has more than %d bytes", ErrDamaged, name, maxSnapshot)
 	}
 	b, err := os.ReadFile(r.path(name))
 	if err != nil {
@@ -165,7 +175,10 @@ func (r *Rollout) Load(name string) (*Snapshot, error) {
 	}
 	s := &Snapshot{}
 	if err := json.Unmarshal(b, s); err != nil {
-		return nil, fmt.Errorf("snapshot %s cannot be read: %w", name, err)
+		return nil, fmt.Errorf("%w: snapshot %s: %s: %w", ErrDamaged, name, r.path(name), err)
+	}
+	if whole := s.Name == name && !s.Taken.IsZero(); !whole || slices.Contains(slices.Collect(maps.Values(s.Services)), nil) {
+		return nil, fmt.Errorf("%w: snapshot %s: %s is not what the door has written under that name", ErrDamaged, name, r.path(name))
 	}
 	return s, nil
 }

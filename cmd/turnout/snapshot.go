@@ -35,7 +35,10 @@ exit code is 7: what it was like before is not to be had again. --force replaces
 is of its run.`,
 		Example: "  turnout snapshot take before node --reason \"before 2.9.1\"",
 		Args:    c.wants(1, 2, "NAME [TARGET]"),
-		RunE: func(_ *cobra.Command, args []string) error {
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if err := c.snapshotName(cmd, args[0]); err != nil {
+				return err
+			}
 			return c.withDoor(func(w *wait, d *client.Client) error {
 				req := api.SnapshotRequest{Reason: reason, Replace: force}
 				if len(args) == 2 {
@@ -55,7 +58,10 @@ is of its run.`,
 		Use: "compare NAME", Short: "Say what became of a snapshot by now, or by another one; exit 4 when something got worse",
 		Example: "  turnout snapshot compare before\n  turnout snapshot compare before --with after",
 		Args:    c.wants(1, 1, "the NAME of a snapshot"),
-		RunE: func(_ *cobra.Command, args []string) error {
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if err := c.snapshotName(cmd, args[0]); err != nil {
+				return err
+			}
 			return c.withDoor(func(w *wait, d *client.Client) error {
 				r, err := d.Compare(w.ctx, args[0], with)
 				if err != nil {
@@ -83,6 +89,14 @@ is of its run.`,
 		cmd.AddCommand(sub)
 	}
 	return cmd
+}
+
+// snapshotName refuses a name that would get lost in a path; all else is for the door to judge.
+func (c *cli) snapshotName(cmd *cobra.Command, name string) error {
+	if strings.Trim(name, ".") == "" {
+		return c.usage(cmd, quote(name)+": want a name of letters, digits, '.', '_' and '-', such as before-2.9.1", "")
+	}
+	return nil
 }
 
 // withDoor does something with the door while --timeout and Ctrl-C allow it.
