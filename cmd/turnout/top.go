@@ -319,6 +319,9 @@ func quantile(now, before []bucket, q float64) *float64 {
 	return &low
 }
 
+// The columns that only http has, from REQ/S on and before IN/S.
+const firstOfHTTP, lastOfHTTP = 5, 9
+
 func (c *cli) showTop(f *frameOfTop, first bool) {
 	if c.json() {
 		if line, err := json.Marshal(f); err == nil {
@@ -330,6 +333,11 @@ func (c *cli) showTop(f *frameOfTop, first bool) {
 	var b bytes.Buffer
 	drawn := &cli{ui: &ui{out: &b, err: io.Discard, colour: c.colour}, output: c.output}
 	drawn.printf("%s  revision %d, %s, %s held", f.Time.Local().Format(time.TimeOnly), f.Revision, plural(f.Connections, "connection"), thousands(f.Held))
+	http := slices.ContainsFunc(f.Loads, func(r load) bool { return r.Requests != nil })
+	head := []string{"SERVICE", "POOL", "STATE", "CONNS", "NEW/S", "REQ/S", "5XX/S", "P50 MS", "P99 MS", "IN/S", "OUT/S", "FAIL/S"}
+	if !http {
+		head = slices.Delete(head, firstOfHTTP, lastOfHTTP)
+	}
 	rows := make([][]cell, len(f.Loads))
 	for i, r := range f.Loads {
 		name := cmp.Or(r.Pool, "(door)")
@@ -346,8 +354,11 @@ func (c *cli) showTop(f *frameOfTop, first bool) {
 		}
 		rows[i] = []cell{text(r.Service), text(name), stateCell(r.State), number(r.Connections), text(rate(&r.New)), text(rate(r.Requests)), failed,
 			text(milliseconds(r.P50)), text(milliseconds(r.P99)), text(size(r.ToServer)), text(size(r.ToClient)), failures}
+		if !http {
+			rows[i] = slices.Delete(rows[i], firstOfHTTP, lastOfHTTP)
+		}
 	}
-	drawn.table([]string{"SERVICE", "POOL", "STATE", "CONNS", "NEW/S", "REQ/S", "5XX/S", "P50 MS", "P99 MS", "IN/S", "OUT/S", "FAIL/S"}, rows)
+	drawn.table(head, rows)
 	c.draw(b.Bytes(), first)
 }
 
