@@ -267,5 +267,5 @@ func TestExample_RedisFailover(t *testing.T) {
 
 // handOver is the command with which the README makes one Redis the primary and the other its replica.
 func handOver(from, to string) string {
-	return fmt.Sprintf("redis-cli -p %s FAILOVER TO 127.0.0.1 %s && until redis-cli -p %[2]s ROLE | grep -q master; do sleep 0.05; done", from, to)
+	return fmt.Sprintf("redis-cli -e -p %s FAILOVER TO 127.0.0.1 %s && until redis-cli -p %[2]s ROLE | grep -q master; do sleep 0.05; done", from, to)
 }

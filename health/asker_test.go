@@ -140,7 +140,8 @@ func TestMonitor_KeepsAConnectionForAFewAnswers(t *testing.T) {
 	for _, spec := range []*HTTP{{}, {Body: `{"method":"eth_blockNumber"}`}} {
 		connections.Store(0)
 		requests.Store(0)
-		watchOne(t, must(t, Spec{HTTP: spec}), s.Listener.Addr().String(), Plan{Interval: 2 * time.Millisecond, Timeout: 30 * time.Second}, func(Report) bool { return requests.Load() >= 100 })
+		// What takes longer than the interval is asked anew on another connection, so it is more than a busy machine pauses for.
+		watchOne(t, must(t, Spec{HTTP: spec}), s.Listener.Addr().String(), Plan{Interval: 25 * time.Millisecond, Timeout: 30 * time.Second}, func(Report) bool { return requests.Load() >= 60 })
 		if c, r := connections.Load(), requests.Load(); c < r/maxKept || c > r/maxKept+10 {
 			t.Errorf("%d connections for %d requests", c, r)
 		}

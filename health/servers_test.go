@@ -114,9 +114,11 @@ func TestRedis_SpeaksTLSAndSaysWhoseCertificateIsWrong(t *testing.T) {
 	if a := run(t, ask(TLS{Off: true}), address); a.OK || a.Reason == "" {
 		t.Errorf("without TLS: %+v", a)
 	}
-	late := ask(TLS{CAFile: ca.File}) // to a port that waits for more of what it takes for a command
-	late.Timeout = 300 * time.Millisecond
-	wantReason(t, run(t, late, "127.0.0.1:"+plain), "no answer within 300ms")
+	plainly := ask(TLS{CAFile: ca.File}) // Redis takes a hello for a command, and answers if a byte of it happens to end a line
+	plainly.Timeout = 300 * time.Millisecond
+	if a := run(t, plainly, "127.0.0.1:"+plain); a.Reason != "no answer within 300ms" && a.Reason != "tls: the server does not speak TLS" {
+		t.Errorf("TLS to the plain port: %s", a.Reason)
+	}
 }
 
 func TestPostgres_AsksTheDatabaseAndLeavesNothingThere(t *testing.T) {
