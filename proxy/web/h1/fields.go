@@ -186,7 +186,7 @@ func identify(name []byte) fieldID {
 	case 14:
 		switch c {
 		case 'c':
-			return is("content-length", idContentLength)
+			return framing(name, "content-length", idContentLength)
 		case 'h':
 			return is("http2-settings", idHop) // RFC 7540 3.2.1: belongs to h2c, which we never do
 		}
@@ -208,7 +208,7 @@ func identify(name []byte) fieldID {
 	case 17:
 		switch c {
 		case 't':
-			return is("transfer-encoding", idTransferEncoding)
+			return framing(name, "transfer-encoding", idTransferEncoding)
 		case 'x':
 			if id := is("x-forwarded-proto", idForwardedProto); id != idOther {
 				return id
@@ -228,6 +228,17 @@ func identify(name []byte) fieldID {
 	}
 	if len(name) > len("x-forwarded-") && lower(name[0]) == 'x' {
 		return spoof(name[:len("x-forwarded-")], "x-forwarded-")
+	}
+	return idOther
+}
+
+// framing tells a field of a body's framing from one that only looks so to CGI and its heirs, and is not forwarded.
+func framing(name []byte, s string, id fieldID) fieldID {
+	switch {
+	case fold(name, s):
+		return id
+	case spoof(name, s) == idSpoof:
+		return idHop
 	}
 	return idOther
 }

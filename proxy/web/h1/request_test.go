@@ -163,7 +163,7 @@ var requestRows = []row{
 	{"field with obs-text", head("A: \x80\xff"), 0, ok + " {A:\x80\xff}"},
 	{"field with long value", head("A: " + strings.Repeat("v", 99) + "\tw"), 0, ok + " {A:" + strings.Repeat("v", 99) + "\tw}"},
 	{"all token bytes in a name", head("!#$%&'*+-.^_`|~09azAZ: b"), 0, ok + " {!#$%&'*+-.^_`|~09azAZ:b}"},
-	{"name with underscore is another name", head("Transfer_Encoding: chunked"), 0, ok + " {Transfer_Encoding:chunked}"},
+	{"name with underscore is no framing, and goes nowhere", head("Transfer_Encoding: chunked"), 0, ok},
 	{"same name twice", head("A: 1", "a: 2"), 0, ok + " {A:1} {a:2}"},
 	{"space before colon", head("A : b"), ErrFieldName, ""},
 	{"tab before colon", head("A\t: b"), ErrFieldName, ""},
@@ -306,7 +306,7 @@ var requestRows = []row{
 	{"CL twice", post("Content-Length: 5", "Content-Length: 5"), ErrLengthTwice, ""},
 	{"CL twice differing", post("Content-Length: 5", "Content-Length: 6"), ErrLengthTwice, ""},
 	{"CL twice in other case", post("Content-Length: 0", "content-length: 5"), ErrLengthTwice, ""},
-	{"CL underscore name", post("Content_Length: 5"), 0, "POST / 1.1 host=h {Content_Length:5}"},
+	{"CL underscore name", post("Content_Length: 5"), 0, "POST / 1.1 host=h"},
 
 	// Transfer-Encoding: RFC 9112 6.1.
 	{"TE", post("Transfer-Encoding: chunked"), 0, "POST / 1.1 host=h chunked"},

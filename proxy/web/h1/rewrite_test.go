@@ -53,6 +53,8 @@ func TestRequest_IsRewritten(t *testing.T) {
 		{"Via is added to", head("Via: 1.0 a"), "GET / HTTP/1.1\r\nHost: h\r\nVia: 1.0 a\r\n" + us("h") + "Via: 1.1 door\r\n", RequestOut{By: "door"}},
 		{"spoofed", head("X-Forwarded-For: 1.1.1.1", "X-Forwarded-Proto: https", "X-Forwarded-Host: e", "Forwarded: for=1.1.1.1", "X-Real-IP: 1.1.1.1", "X-Forwarded-Port: 1", "X_Forwarded_For: 1.1.1.1", "x-forwarded-server: e", "X-Forwarded-Prefix: /"),
 			"GET / HTTP/1.1\r\nHost: h\r\n" + us("h"), RequestOut{}},
+		{"framing for CGI alone", post("Content_Length: 9", "content_length: 1", "Transfer_Encoding: chunked", "Content-Length: 2", "Content_Type: x", "Content_Lengths: x"),
+			"POST / HTTP/1.1\r\nHost: h\r\nContent_Type: x\r\nContent_Lengths: x\r\nContent-Length: 2\r\n" + us("h"), RequestOut{}},
 		{"trusted", head("X-Forwarded-For: 1.1.1.1", "X-Forwarded-Proto: https", "x-forwarded-for:2.2.2.2", "X-Forwarded-Host: e", "Forwarded: for=1.1.1.1", "X-Real-IP: 1.1.1.1"),
 			"GET / HTTP/1.1\r\nHost: h\r\nX-Real-IP: 1.1.1.1\r\nX-Forwarded-For: 1.1.1.1, 2.2.2.2, 192.0.2.7\r\nX-Forwarded-Proto: https\r\nX-Forwarded-Host: e\r\nForwarded: for=1.1.1.1, for=192.0.2.7;host=\"h\";proto=http\r\n", trusted},
 		{"trusted who says nothing", head(), "GET / HTTP/1.1\r\nHost: h\r\n" + us("h"), trusted},
