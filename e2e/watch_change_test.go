@@ -281,3 +281,34 @@ func TestWatch_GoesOnInAHoldAndInMaintenance(t *testing.T) {
 		t.Errorf("%+v", s)
 	}
 }
+
+// A runbook's step is done when its swap has been watched to the end, and not when somebody else has ended the watch, or when the
+// breach that it found cannot be taken back.
+func TestWatch_ThatDoesNotEndWellFailsTheStepOfARunbook(t *testing.T) {
+	t.Parallel()
+	for _, tt := range []struct {
+		lasts, says string
+		code        int
+		meanwhile   func(*door, *side)
+	}{
+		{"5m", "the watch of web was ended by another change: swap by ", 7, func(d *door, _ *side) { d.must("swap", "web", "a", "--no-wait") }},
+		{"5m", "the watch of web was ended by another change: a reload took the service away", 7, func(d *door, s *side) {
+			d.write(fmt.Sprintf("services:\n  other:\n    listen: %q\n    pools: {a: [%q]}\n", freePort(d.t), s.addr))
+			d.must("reload")
+		}},
+		{"3s", "web is breached and could not be rolled back until its watch's deadline: frozen by ", 1, func(d *door, s *side) { d.must("freeze"); s.down() }},
+	} {
+		t.Run(tt.lasts+" "+tt.says, func(t *testing.T) {
+			t.Parallel()
+			a, b := startSide(t, 'a'), startSide(t, 'b')
+			d := newDoor(t, "services:\n"+looked("web", freePort(t), a, b, "")).start()
+			if err := os.WriteFile(filepath.Join(d.dir, "move.yaml"), []byte("steps:\n  - swap: {target: web, to: b, watch: "+tt.lasts+"}\n"), 0o644); err != nil {
+				t.Fatal(err)
+			}
+			run := d.runbook(nil, "move.yaml")
+			eventually(t, "it is watched", func() bool { return d.service("web").Watch != nil })
+			tt.meanwhile(d, b)
+			exitsLike(t, ended(t, run), tt.code, "step 1 of 1, swap web b: failed after ", tt.says)
+		})
+	}
+}

@@ -339,17 +339,31 @@ func (r *run) watch(ctx context.Context, s *Step, begun time.Time) error {
 	}
 }
 
-// watches tells whether a target is still watched, and whether one was taken back since.
+// watches tells whether a target is still watched, and what is wrong: its swap was taken back, or is not watched to the
+// end, or is to be taken back and cannot be, and the watch's deadline has come.
 func watches(st *api.Status, target string, since time.Time) (left bool, failed error) {
 	services := st.Groups[target]
-	if _, ok := st.Services[target]; ok {
+	if services == nil {
 		services = []string{target}
 	}
 	for _, name := range services {
-		svc := st.Services[name]
+		svc, there := st.Services[name]
 		left = left || svc.Watch != nil
-		if w := svc.Watched; w != nil && w.Outcome == "rolled_back" && w.Ended.After(since) {
-			failed = &api.Error{Code: api.CodeRolledBack, Message: name + " rolled back: " + w.Reason}
+		fail := func(code, format string, args ...any) {
+			if failed == nil || code == api.CodeRolledBack {
+				failed = &api.Error{Code: code, Message: fmt.Sprintf(format, args...)}
+			}
+		}
+		w := svc.Watched
+		switch {
+		case !there:
+			fail(api.CodeConflict, "the watch of %s was ended by another change: a reload took the service away", name)
+		case w != nil && w.Outcome == "rolled_back" && w.Ended.After(since):
+			fail(api.CodeRolledBack, "%s rolled back: %s", name, w.Reason)
+		case w != nil && w.Outcome == "superseded" && w.Since.After(since):
+			fail(api.CodeConflict, "the watch of %s was ended by another change: %s", name, w.Reason)
+		case svc.Watch != nil && svc.Watch.Breach != "" && time.Now().After(svc.Watch.Until):
+			fail(api.CodeFailed, "%s is breached and could not be rolled back until its watch's deadline: %s; %s", name, svc.Watch.Refused, svc.Watch.Hint)
 		}
 	}
 	return left, failed
