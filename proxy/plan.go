@@ -560,6 +560,9 @@ func (p *Planned) maintenance(svc, next *Service, ch *Change, now time.Time) {
 		p.say("%s: maintenance on, as announced; new clients are turned away", svc.Spec.Name)
 	} else {
 		next.Maintenance = &Maintenance{Since: now, Soft: ch.Soft, By: ch.Who.Name, Reason: ch.Reason, Message: ch.Message}
+		if was := svc.Maintenance; was != nil {
+			next.Maintenance.Since = was.Since // whoever was turned away meanwhile was not there before
+		}
 		if ch.For > 0 {
 			next.Maintenance.Until = now.Add(ch.For)
 		}

@@ -188,6 +188,14 @@ func TestSoftMaintenanceLetsKnownClientsGoOn(t *testing.T) {
 			t.Errorf("%s: %s", forged, head)
 		}
 	}
+	late := d.dial()
+	for range 2 { // the second time after a change of the maintenance
+		late.send(get)
+		if status, _ := late.answer(); status != "HTTP/1.1 503 Service Unavailable" {
+			t.Error("a client that was turned away before counts as known:", status)
+		}
+		d.must(proxy.Change{Verb: proxy.VerbMaintenance, Target: "svc", On: true, Soft: true, For: time.Hour})
+	}
 	d.must(proxy.Change{Verb: proxy.VerbMaintenance, Target: "svc", On: true})
 	old.send(get)
 	if status, _ := old.answer(); status != "HTTP/1.1 503 Service Unavailable" {
