@@ -41,6 +41,28 @@ func (w *worker) answer(slot uint32, c *client, a answer) {
 	w.finishAnswer(slot, c, a.status, w.appendAnswer(w.scratch, &a, c), nil)
 }
 
+// beginPage begins the head of an answer of the door's own that has a page; finishPage ends it, and writes both.
+func (w *worker) beginPage(status int) []byte {
+	out := append(w.scratch, "HTTP/1.1 "...)
+	out = strconv.AppendInt(out, int64(status), 10)
+	out = append(out, ' ')
+	out = append(out, h1.StatusText(status)...)
+	out = append(out, "\r\nDate: "...)
+	return append(out, w.date.at(w.loop.Now())...)
+}
+
+func (w *worker) finishPage(slot uint32, c *client, status int, out []byte, kind string, page []byte) {
+	out = append(out, "\r\nContent-Type: "...)
+	out = append(out, kind...)
+	out = append(out, "\r\nContent-Length: "...)
+	out = strconv.AppendInt(out, int64(len(page)), 10)
+	out = w.endHead(out, c)
+	if c.info.Method == h1.MethodHead {
+		page = nil
+	}
+	w.finishAnswer(slot, c, status, out, page)
+}
+
 // finishAnswer writes an answer of the door's own, and leads the client on.
 func (w *worker) finishAnswer(slot uint32, c *client, status int, out, body []byte) {
 	c.state = reading

@@ -13,7 +13,6 @@ import (
 
 	"github.com/turnout-proxy/turnout/proxy"
 	"github.com/turnout-proxy/turnout/proxy/loop"
-	"github.com/turnout-proxy/turnout/proxy/web/h1"
 )
 
 // form is what a page of the door's looks like.
@@ -180,25 +179,13 @@ func (w *worker) turnAway(slot uint32, c *client, svc *proxy.Service) {
 		retry = max(time.Until(why.until), time.Second)
 	}
 	page, kind := w.page(&why, c.accepts, seconds(retry))
-	out := append(w.scratch, "HTTP/1.1 "...)
-	out = strconv.AppendInt(out, int64(why.status), 10)
-	out = append(out, ' ')
-	out = append(out, h1.StatusText(why.status)...)
-	out = append(out, "\r\nDate: "...)
-	out = append(out, w.date.at(w.loop.Now())...)
+	out := w.beginPage(why.status)
 	out = append(out, "\r\nX-Turnout-Reason: "...)
 	out = append(out, why.reason...)
 	out = append(out, "\r\nRetry-After: "...)
 	out = strconv.AppendInt(out, seconds(retry), 10)
-	out = append(out, "\r\nCache-Control: no-store\r\nVary: Accept\r\nContent-Type: "...)
-	out = append(out, kind...)
-	out = append(out, "\r\nContent-Length: "...)
-	out = strconv.AppendInt(out, int64(len(page)), 10)
-	out = w.endHead(out, c)
-	if c.info.Method == h1.MethodHead {
-		page = nil
-	}
-	w.finishAnswer(slot, c, why.status, out, page)
+	out = append(out, "\r\nCache-Control: no-store\r\nVary: Accept"...)
+	w.finishPage(slot, c, why.status, out, kind, page)
 }
 
 // notice is what a client that is turned away is told.

@@ -20,12 +20,7 @@ func (w *worker) tellState(slot uint32, c *client, svc *proxy.Service) {
 	if c.info.Method != h1.MethodGet && c.info.Method != h1.MethodHead {
 		status, retry, body, kind = 405, 0, []byte("405 Method Not Allowed: this is the service's state; want GET or HEAD\n"), "text/plain; charset=utf-8"
 	}
-	out := append(w.scratch, "HTTP/1.1 "...)
-	out = strconv.AppendInt(out, int64(status), 10)
-	out = append(out, ' ')
-	out = append(out, h1.StatusText(status)...)
-	out = append(out, "\r\nDate: "...)
-	out = append(out, w.date.at(w.loop.Now())...)
+	out := w.beginPage(status)
 	switch {
 	case status == 405:
 		out = append(out, "\r\nAllow: GET, HEAD"...) // RFC 9110 15.5.6
@@ -33,15 +28,8 @@ func (w *worker) tellState(slot uint32, c *client, svc *proxy.Service) {
 		out = append(out, "\r\nRetry-After: "...)
 		out = strconv.AppendInt(out, seconds(retry), 10)
 	}
-	out = append(out, "\r\nCache-Control: no-store\r\nContent-Type: "...)
-	out = append(out, kind...)
-	out = append(out, "\r\nContent-Length: "...)
-	out = strconv.AppendInt(out, int64(len(body)), 10)
-	out = w.endHead(out, c)
-	if c.info.Method == h1.MethodHead {
-		body = nil
-	}
-	w.finishAnswer(slot, c, status, out, body)
+	out = append(out, "\r\nCache-Control: no-store"...)
+	w.finishPage(slot, c, status, out, kind, body)
 }
 
 // seconds is a time for Retry-After: whole seconds, not fewer than it is.
