@@ -472,7 +472,7 @@ func (s *Switch) inForce(op *Operation, ch Change, cur *Snapshot, p *Planned, pr
 		for i := range proofs {
 			waited += proofs[i].Held
 		}
-		s.say(op, "commit", "%s -> %s, %d waiting clients released after %s", p.record.From, p.record.To, waited, time.Since(op.view.Started).Round(time.Millisecond))
+		s.say(op, "commit", "%s -> %s, %s released after %s", p.record.From, p.record.To, plural(waited, "waiting client"), time.Since(op.view.Started).Round(time.Millisecond))
 	}
 	op.update(func(v *OperationView) {
 		v.Changed, v.Revision, v.Plan = true, p.Next.Revision, p.Words
