@@ -171,7 +171,7 @@ func (b *bench) list(w io.Writer) {
 	for _, k := range works {
 		fmt.Fprintf(w, "  %-14s %s\n", k.name, k.about)
 	}
-	fmt.Fprintf(w, "  %-14s %s\n", "swapstorm", "swaps at 20/s, then back to back, under load")
+	fmt.Fprintf(w, "  %-14s %s\n", "swapstorm", "swaps at 20/s, back to back, and at 100/s, under load")
 	fmt.Fprintln(w, "\ntables of growth (-only):")
 	for _, g := range growths {
 		fmt.Fprintf(w, "  %-14s %s\n", g.name, g.about)

@@ -100,7 +100,7 @@ func (b *bench) sayHowLong(chosen []*work, storm bool) {
 	each := b.warm + b.seconds + 450*time.Millisecond // starting and ending processes
 	total := time.Duration(b.n*len(chosen)*len(b.peers)) * each
 	if storm {
-		total += time.Duration(len(b.stormers())) * (2*b.storm + time.Second)
+		total += time.Duration(len(b.stormers())) * time.Duration(len(stormPaces)) * (b.storm + time.Second/2)
 	}
 	b.say("%d works × %d peers × %d repetitions, about %s", len(chosen), len(b.peers), b.n, total.Round(time.Second))
 }

@@ -19,7 +19,7 @@ type options struct {
 	n          int
 	seconds    time.Duration // measured, each time
 	warm       time.Duration // before it
-	storm      time.Duration // of each half of the swap storm
+	storm      time.Duration // of each pace of the swap storm
 	only       string
 	peers      string
 	json, md   string
@@ -59,7 +59,7 @@ func parseOptions(command string, args []string) (*options, error) {
 	f.IntVar(&o.n, "n", o.n, "repetitions")
 	f.DurationVar(&o.seconds, "t", o.seconds, "measured time of each")
 	f.DurationVar(&o.warm, "warm", o.warm, "load before it")
-	f.DurationVar(&o.storm, "storm", o.storm, "time of each half of the swap storm")
+	f.DurationVar(&o.storm, "storm", o.storm, "time of each pace of the swap storm")
 	f.StringVar(&o.only, "only", "", "works, separated by commas (see list); empty: all")
 	f.StringVar(&o.peers, "peers", o.peers, "peers, separated by commas (see list); the first is compared with the others")
 	f.StringVar(&o.json, "json", "", "write every value to this file")

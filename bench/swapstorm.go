@@ -20,13 +20,30 @@ var storm = &work{
 	client: load.Client{Mode: load.StormLoop, Conns: 1000, Rate: 1500, OldRate: 5000},
 }
 
-var stormPaces = []struct {
-	title string
-	rate  float64 // a second; negative: back to back
-}{{"20/s", 20}, {"back to back", -1}}
+// stormPace is how often it is swapped, and under which load.
+type stormPace struct {
+	title  string
+	rate   float64     // swaps a second; negative: back to back
+	client load.Client // zero: storm's
+}
+
+var stormPaces = []stormPace{
+	{title: "20/s", rate: 20},
+	{title: "back to back", rate: -1},
+	{"100/s, new ones", 100, load.Client{Mode: load.StormLoop, Conns: 200, Rate: 3000, OldRate: 1000}},
+}
+
+// work is the storm with the pace's load.
+func (p *stormPace) work() *work {
+	w := *storm
+	if p.client.Conns > 0 {
+		w.client = p.client
+	}
+	return &w
+}
 
 const stormNote = `Under load: 1,500 new connections a second, each with one message, and 5,000 messages a second on 1,000 old
-ones. A command's time is from sending it to having its answer, on an admin connection kept open. *Lost*: new
+ones; *new ones*: 3,000 new connections a second, and 1,000 messages a second on 200 old ones. A command's time is from sending it to having its answer, on an admin connection kept open. *Lost*: new
 connections without an answer, or with a wrong one; *old lost*: old ones that broke. *Late*: connections that began
 (client calls connect) after the answer and were still given to the old side. *Both*: swaps after which the old side
 got new work though the new side had some already, and how long that lasted, by the servers' own stamps.
@@ -70,7 +87,7 @@ func (b *bench) swapStorm(ctx context.Context, n int) error {
 		for rep := range n {
 			for i := range able {
 				i := (i + rep) % len(able)
-				if err := b.stormOnce(ctx, able[i], pace.rate, &sums[i]); err != nil {
+				if err := b.stormOnce(ctx, able[i], &pace, &sums[i]); err != nil {
 					if ctx.Err() != nil {
 						return ctx.Err()
 					}
@@ -122,13 +139,14 @@ func longest(both []float64) float64 {
 	return slices.Max(both)
 }
 
-func (b *bench) stormOnce(ctx context.Context, p *peer.Found, rate float64, sum *stormSum) error {
-	s, err := b.setStage(ctx, storm, p)
+func (b *bench) stormOnce(ctx context.Context, p *peer.Found, pace *stormPace, sum *stormSum) error {
+	w := pace.work()
+	s, err := b.setStage(ctx, w, p)
 	if err != nil {
 		return err
 	}
 	defer s.close()
-	c, err := load.StartClient(b.client(storm, s.proxy.Addr[0]), b.loadCPUs)
+	c, err := load.StartClient(b.client(w, s.proxy.Addr[0]), b.loadCPUs)
 	if err != nil {
 		return errors.Join(err, s.proxy.Ended())
 	}
@@ -139,7 +157,7 @@ func (b *bench) stormOnce(ctx context.Context, p *peer.Found, rate float64, sum 
 	if err := pause(ctx, b.warm); err != nil {
 		return err
 	}
-	swapping, err := startSwapping(p, s.door, rate)
+	swapping, err := startSwapping(p, s.door, pace.rate)
 	if err != nil {
 		return err
 	}
@@ -155,9 +173,9 @@ func (b *bench) stormOnce(ctx context.Context, p *peer.Found, rate float64, sum 
 		return err
 	}
 	v := judgeSwaps(swapping.swaps, result.New)
-	sum.add(v, storm.client.Conns-result.Old)
-	b.say("%-13s %-12s %d swaps, p50 %s ms, p99 %s ms; %d new connections, %d lost, %d late; %d old lost", map[bool]string{true: "20/s", false: "back to back"}[rate > 0],
-		p.Name, len(v.latency), report.Figure(stats.Quantile(v.latency, 0.5)), report.Figure(stats.Quantile(v.latency, 0.99)), v.starts, v.lost, v.late, storm.client.Conns-result.Old)
+	sum.add(v, w.client.Conns-result.Old)
+	b.say("%-15s %-12s %d swaps, p50 %s ms, p99 %s ms; %d new connections, %d lost, %d late; %d old lost", pace.title,
+		p.Name, len(v.latency), report.Figure(stats.Quantile(v.latency, 0.5)), report.Figure(stats.Quantile(v.latency, 0.99)), v.starts, v.lost, v.late, w.client.Conns-result.Old)
 	if result.Failed > 0 {
 		b.warn("swapstorm, %s: %d failed%s", p.Name, result.Failed, failed(result))
 	}
