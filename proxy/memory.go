@@ -243,3 +243,25 @@ func (m *Memory) expire(now time.Time) (due lapsed) {
 	}
 	return due
 }
+
+// memoryOf is the memory that would make the snapshot again.
+func memoryOf(s *Snapshot) *Memory {
+	m := &Memory{Revision: s.Revision, Frozen: s.Frozen, Services: make(map[string]*ServiceMemory, len(s.Services))}
+	for _, svc := range s.Services {
+		m.Services[svc.Spec.Name] = svc.memory()
+	}
+	return m
+}
+
+// memories are what is to be remembered of those services that there still are; nil when there are none.
+func (s *Snapshot) memories(names []string) (all map[string]*ServiceMemory) {
+	for _, name := range names {
+		if svc := s.Service(name); svc != nil {
+			if all == nil {
+				all = map[string]*ServiceMemory{}
+			}
+			all[name] = svc.memory()
+		}
+	}
+	return all
+}

@@ -81,7 +81,7 @@ type Operation struct {
 	change Change
 
 	mu     sync.Mutex
-	view   OperationView
+	view   OperationView // its Target and Started are never written after newOperation, so they are read without mu
 	moved  chan struct{} // closed and replaced whenever view changes
 	hook   chan hookAnswer
 	abort  chan string      // a reason to go back; capacity 1

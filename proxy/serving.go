@@ -269,14 +269,6 @@ func orNone(s string) string {
 	return s
 }
 
-// sides names what a move leads from and to.
-func (m *move) sides() (from, to string) {
-	if m.names[0] != "" {
-		return m.names[0], m.names[1]
-	}
-	return m.from, m.to
-}
-
 // askFirst is the gate of keep: whoever is to take more work has to answer.
 func (s *Switch) askFirst(ctx context.Context, ch *Change) error {
 	s.mu.Lock()

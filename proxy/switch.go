@@ -2,10 +2,8 @@ package proxy
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
-	"maps"
 	"slices"
 	"strings"
 	"sync"
@@ -33,16 +31,6 @@ type Plane interface {
 type Prepared interface {
 	Commit() // accept on new listeners, close those no longer used; after the snapshot was stored
 	Abort()  // close what Prepare opened
-}
-
-// Journal makes changes durable; config/journal is one.
-type Journal interface {
-	// Append returns when the record is durable.
-	Append(payload []byte) error
-	// AppendLazy adds a record that becomes durable with the next Append or Close.
-	AppendLazy(payload []byte) error
-	NeedsCompaction() bool
-	Compact(checkpoint []byte) error
 }
 
 // Options of a Switch.
@@ -84,10 +72,10 @@ type Switch struct {
 	seq     uint64                 // of the last journal record
 	busy    map[string]*Operation  // services with a swap under way, up to its commit
 	drains  map[*drain]struct{}    // going on
-	timers  map[string]*time.Timer // service → next deadline of a hold, maintenance, read-only mode or split
+	timers  map[string]*time.Timer // service → its next deadline
 	warming map[string]*time.Timer // service → next step of a slow start
 	retired []*Server              // removed by a reload while they had connections
-	due     lapsed                 // before the start
+	due     lapsed                 // what came due before the start
 	stopped bool
 
 	reloads       atomic.Uint64
@@ -97,21 +85,11 @@ type Switch struct {
 	suspects      chan *Server
 }
 
-// tallies counts the outcomes of changes, for metrics.
-type tallies struct {
-	mu       sync.Mutex
-	swaps    map[Outcome]uint64
-	overlap  map[string]time.Duration // service → overlap of its last swap
-	lastSwap map[string]time.Time
-
-	failovers map[string]uint64 // service → swaps that the failover made
-}
-
 // New makes a Switch from what the file declares and what the journal remembers. The plane is opened with
 // Start.
 func New(spec *Spec, mem *Memory, opt Options) *Switch {
 	s := &Switch{opt: opt, suspects: make(chan *Server, 1024), busy: map[string]*Operation{}, drains: map[*drain]struct{}{}, timers: map[string]*time.Timer{}, warming: map[string]*time.Timer{}}
-	s.tallies = tallies{swaps: map[Outcome]uint64{}, overlap: map[string]time.Duration{}, lastSwap: map[string]time.Time{}, failovers: map[string]uint64{}}
+	s.tallies.Stats = Stats{map[Outcome]uint64{}, map[string]time.Duration{}, map[string]time.Time{}, map[string]uint64{}}
 	if s.opt.Glance == nil {
 		s.opt.Glance = func(*Server) bool { return false }
 	}
@@ -128,7 +106,8 @@ func New(spec *Spec, mem *Memory, opt Options) *Switch {
 	return s
 }
 
-// Start opens the listeners of the first snapshot and begins to serve; plane may be nil if Options had it.
+// Start opens the listeners of the first snapshot and begins to serve; plane may be nil if Options had it. detail says
+// in the history which file the door began with.
 func (s *Switch) Start(plane Plane, detail string) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -149,39 +128,31 @@ func (s *Switch) Start(plane Plane, detail string) error {
 		r.Services = cur.memories(s.due.ended)
 		r.Reason = "hold, maintenance, read-only or split had passed its own deadline: " + strings.Join(s.due.ended, ", ")
 	}
-	err = s.note(&r, true)
+	if err := errors.Join(s.note(&r, true), s.noteAnnounced(cur)); err != nil {
+		s.opt.Warn("the start could not be journalled; changes will be refused until the journal can be written", err)
+	}
+	return nil
+}
+
+// noteAnnounced adds to the journal what became of the maintenances that were to begin while no door was there. Must be called
+// with s.mu held.
+func (s *Switch) noteAnnounced(cur *Snapshot) (failed error) {
 	for i := range s.due.announced {
 		a := &s.due.announced[i]
 		memories := cur.memories(a.services)
 		if memories == nil { // the file no longer has them
 			continue
 		}
-		r := Record{Time: r.Time, Revision: r.Revision, Verb: VerbMaintenance, Target: cur.called(a.services), To: "on", Who: TheDoor, Outcome: OutcomeDone,
+		r := Record{Time: time.Now(), Revision: cur.Revision, Verb: VerbMaintenance, Target: cur.called(a.services), To: "on", Who: TheDoor, Outcome: OutcomeDone,
 			Reason: a.because() + "; at the start, for " + a.String(), Services: memories}
 		if a.missed {
 			r.To, r.Outcome = "missed", OutcomeFailed
 			r.Reason = a.because() + "; for " + a.String() + ", when no door was there"
 		}
-		err = errors.Join(err, s.note(&r, true))
+		failed = errors.Join(failed, s.note(&r, true))
 		s.opt.Acted(&r)
 	}
-	if err != nil {
-		s.opt.Warn("the start could not be journalled; changes will be refused until the journal can be written", err)
-	}
-	return nil
-}
-
-// memories are what is to be remembered of those services that there still are; nil when there are none.
-func (s *Snapshot) memories(names []string) (all map[string]*ServiceMemory) {
-	for _, name := range names {
-		if svc := s.Service(name); svc != nil {
-			if all == nil {
-				all = map[string]*ServiceMemory{}
-			}
-			all[name] = svc.memory()
-		}
-	}
-	return all
+	return failed
 }
 
 // Current is the snapshot in force.
@@ -281,7 +252,7 @@ func (s *Switch) Plan(ctx context.Context, ch Change) (*Operation, error) {
 	words := p.Words
 	if !p.Noop && !ch.Force && !ch.StopOld && !ch.StartNew {
 		var refused *Refusal
-		if errors.As(s.gate(ctx, ch, p, ch.StopOld || ch.StartNew || ch.WaitFor != ""), &refused) {
+		if errors.As(s.gate(ctx, ch, p, ch.WaitFor != ""), &refused) {
 			words = append(slices.Clip(words), "be refused as it is now: "+refused.Message+"; --force skips gates")
 		}
 	}
@@ -453,17 +424,10 @@ func (s *Switch) inForce(op *Operation, ch Change, cur *Snapshot, p *Planned, pr
 		s.retire(p)
 	}
 	if ch.Verb == VerbSwap || ch.Verb == VerbBack {
-		s.tallies.mu.Lock()
-		if ch.Who == TheFailover {
-			s.tallies.failovers[ch.Target]++
-		}
-		for i := range proofs {
-			s.tallies.overlap[proofs[i].Service], s.tallies.lastSwap[proofs[i].Service] = proofs[i].Overlap, proofs[i].At
-		}
-		s.tallies.mu.Unlock()
+		s.tallies.swapped(&ch, proofs)
 	}
 	op.mu.Lock()
-	hold := op.record // of its hold, when it is a hand-over
+	before := op.record // of a hand-over's hold
 	op.record = p.record.Seq
 	draining := op.drains > 0
 	op.mu.Unlock()
@@ -485,96 +449,28 @@ func (s *Switch) inForce(op *Operation, ch Change, cur *Snapshot, p *Planned, pr
 		s.hub.publish(string(ch.Verb), ch.Target, w)
 	}
 	switch {
-	case ch.handover && ch.Verb == VerbHold: // how it ended is told when the hand-over has
-	case ch.handover && ch.Verb == VerbRelease:
-		s.outcome(p.record.Seq, ch.Verb, op, OutcomeDone, "")
-		op.mu.Lock()
-		op.record = hold // what has failed began there
-		op.mu.Unlock()
 	case ch.handover:
-		s.outcome(hold, VerbHold, op, OutcomeDone, "")
+		s.handedOver(op, &ch, p.record.Seq, before)
 	case !draining:
 		s.end(op)
 	}
 	if s.opt.Journal.NeedsCompaction() {
-		go s.compact()
+		go s.compact() // ends when the checkpoint is written
 	}
 }
 
-// retire remembers the servers that a reload removed and that still have connections, so that an exclusive swap
-// knows of them even when no drain is there to. Must be called with s.mu held.
-func (s *Switch) retire(p *Planned) {
-	for i := range p.moves {
-		s.retired = append(s.retired, p.moves[i].sealed...)
-	}
-	s.retired = slices.DeleteFunc(s.retired, func(srv *Server) bool { return srv.Connections() == 0 })
-}
-
-// journal gives the record its number and makes it durable. A deadline of the door's own is carried out
-// even so: its record said when it would end, so a restart comes to the same end.
-func (s *Switch) journal(r *Record, expiry bool) error {
-	err := s.note(r, false)
-	if err != nil && expiry {
-		r.Seq = 0 // it has none: the next record takes it
-		s.opt.Warn("a deadline's end could not be journalled", err)
-		return nil
-	}
-	return err
-}
-
-// note appends a record; lazily: without waiting for the disk. Must be called with s.mu held.
-func (s *Switch) note(r *Record, lazily bool) error {
-	r.Seq = s.seq + 1
-	b, err := json.Marshal(r)
-	if err == nil && lazily {
-		err = s.opt.Journal.AppendLazy(b)
-	} else if err == nil {
-		err = s.opt.Journal.Append(b)
-	}
-	if err != nil {
-		s.journalErrors.Add(1)
-		return err
-	}
-	s.seq++
-	return nil
-}
-
-// Note is something that was done beside the door and belongs into its history.
-type Note struct {
-	Target  string
-	Text    string
-	Outcome Outcome
-	Who     Who
-}
-
-// Note adds a line to the journal that changes nothing.
-func (s *Switch) Note(n Note) error {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	r := Record{Time: time.Now(), Revision: s.cur.Load().Revision, Verb: VerbNote, Target: n.Target, Reason: n.Text, Outcome: n.Outcome, Who: n.Who}
-	if err := s.note(&r, false); err != nil {
-		return refuse(CodeJournal, "not noted: the journal cannot be written: %v", err).hint("make room in state_dir")
-	}
-	s.hub.publish(string(VerbNote), n.Target, n.Text)
-	return nil
-}
-
-// compact writes a checkpoint; it is called off the road of a change.
-func (s *Switch) compact() {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if !s.opt.Journal.NeedsCompaction() {
-		return
-	}
-	mem := memoryOf(s.cur.Load())
-	mem.Seq = s.seq
-	b, err := json.Marshal(mem)
-	if err == nil {
-		err = s.opt.Journal.Compact(b)
-	}
-	if err != nil {
-		s.journalErrors.Add(1)
-		s.opt.Warn("the journal could not be compacted; it grows on", err)
+// handedOver tells of a step of a hand-over, journalled as seq, how it ended; before is the record of the step before it. Must be
+// called with s.mu held.
+func (s *Switch) handedOver(op *Operation, ch *Change, seq, before uint64) {
+	switch ch.Verb {
+	case VerbHold: // how it ended is told when the hand-over has
+	case VerbRelease: // it goes back
+		s.outcome(seq, ch.Verb, op, OutcomeDone, "")
+		op.mu.Lock()
+		op.record = before // what has failed began with the hold
+		op.mu.Unlock()
+	default:
+		s.outcome(before, VerbHold, op, OutcomeDone, "")
 	}
 }
 
@@ -606,9 +502,7 @@ func (s *Switch) end(op *Operation) {
 		}
 	})
 	if v.Verb == VerbSwap || v.Verb == VerbBack {
-		s.tallies.mu.Lock()
-		s.tallies.swaps[outcome]++
-		s.tallies.mu.Unlock()
+		s.tallies.ended(outcome)
 	}
 	detail := ""
 	if v.Err != nil {
@@ -618,48 +512,6 @@ func (s *Switch) end(op *Operation) {
 	of := op.record
 	op.mu.Unlock()
 	s.outcome(of, v.Verb, op, outcome, detail)
-}
-
-// outcome adds to the journal how a change of the operation ended: the one of that Seq, which is 0 if it was not journalled.
-// Must be called with s.mu held.
-func (s *Switch) outcome(of uint64, verb Verb, op *Operation, outcome Outcome, detail string) {
-	if of == 0 {
-		return
-	}
-	v := op.View()
-	r := Record{Of: of, Time: time.Now(), Revision: v.Revision, Verb: verb, Outcome: outcome, Who: op.change.Who, Detail: detail}
-	if verb == v.Verb {
-		r.Proofs = v.Proofs
-	}
-	if err := s.note(&r, true); err != nil {
-		s.opt.Warn("the outcome of a change could not be journalled; the change itself is", err)
-	}
-}
-
-// Stats is a reading of what the switch itself counts.
-type Stats struct {
-	Swaps    map[Outcome]uint64
-	Overlap  map[string]time.Duration // service → overlap of its last swap
-	LastSwap map[string]time.Time
-
-	Failovers map[string]uint64 // service → swaps that the failover made
-}
-
-// Stats reads what the switch counts.
-func (s *Switch) Stats() Stats {
-	s.tallies.mu.Lock()
-	defer s.tallies.mu.Unlock()
-	out := Stats{map[Outcome]uint64{}, map[string]time.Duration{}, map[string]time.Time{}, maps.Clone(s.tallies.failovers)}
-	for k, v := range s.tallies.swaps {
-		out.Swaps[k] = v
-	}
-	for k, v := range s.tallies.overlap {
-		out.Overlap[k] = v
-	}
-	for k, v := range s.tallies.lastSwap {
-		out.LastSwap[k] = v
-	}
-	return out
 }
 
 // Stop refuses further changes, and takes back hand-overs that are under way. Drains go on. The plane is
