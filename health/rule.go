@@ -97,13 +97,15 @@ func (n names) Visit(node *ast.Node) {
 // Ambiguous refuses a rule in which a name could be meant for something else than it reads. Whoever writes a rule is told; one
 // that nobody wrote, the default, is not asked.
 func (r *Rule) Ambiguous() error {
-	for _, name := range slices.Sorted(maps.Keys(r.twice)) {
-		if first, isCheck := r.checks[name]; isCheck {
-			return fmt.Errorf("%s is the name of two checks here, %s and %s: rename one of them", name, first, r.twice[name][0])
-		}
-		return fmt.Errorf("%s is what the watch itself reads, and the name of a check as well: rename the check %s, such as %s-check, and write %s_check for it", name, r.twice[name][0], r.twice[name][0], name)
+	if len(r.twice) == 0 {
+		return nil
 	}
-	return nil
+	name := slices.Min(slices.Collect(maps.Keys(r.twice)))
+	check := r.twice[name][0]
+	if first, isCheck := r.checks[name]; isCheck {
+		return fmt.Errorf("%s is the name of two checks here, %s and %s: rename one of them", name, first, check)
+	}
+	return fmt.Errorf("%s is what the watch itself reads, and the name of a check as well: rename the check %s, such as %s-check, and write %s_check for it", name, check, check, name)
 }
 
 // Checks are the names of the checks that the rule reads.
