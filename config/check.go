@@ -108,7 +108,7 @@ func (c *checker) active(k *serviceKeys, pools []string) string {
 func (c *checker) unknown(v value[string], message string, known []string) {
 	near := ""
 	if v.v == v.raw {
-		near = nearest(v.v, known)
+		near = proxy.Nearest(v.v, known)
 	}
 	c.add(Issue{Line: v.line, Column: v.column, Path: v.path, Value: v.raw, Message: message, Near: near})
 }

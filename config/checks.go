@@ -305,7 +305,7 @@ func (c *checker) checks(f *fileKeys) map[string]*health.Check {
 					ok = false
 					if f.check(of) == nil {
 						at := k.v.within.place
-						c.add(Issue{Line: at.line, Column: at.column, Path: at.path, Value: k.v.within.raw, Message: "no such check", Near: nearest(of, names)})
+						c.add(Issue{Line: at.line, Column: at.column, Path: at.path, Value: k.v.within.raw, Message: "no such check", Near: proxy.Nearest(of, names)})
 					} else if f.check(of).v.within.v.check != "" {
 						c.refuse(k.v.within.place, k.v.within.raw, of+" is itself within another check's value")
 					}

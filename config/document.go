@@ -1,5 +1,7 @@
 package config
 
+import "github.com/turnout-proxy/turnout/proxy"
+
 // A Document is the YAML text of another file than turnout.yaml, read by the same strict rules and within the same
 // limits: a runbook. What its values mean is its reader's business; mistakes are collected here and told all at once.
 type Document struct {
@@ -88,4 +90,4 @@ func (n Node) at(in *node) Node {
 func Fill(s string, lookup func(string) (string, bool)) (string, string) { return fill(s, lookup) }
 
 // Nearest is the known word that was probably meant; "" when none is close.
-func Nearest(word string, known []string) string { return nearest(word, known) }
+func Nearest(word string, known []string) string { return proxy.Nearest(word, known) }

@@ -407,18 +407,6 @@ func TestConfig_HasOneHashForOneText(t *testing.T) {
 	}
 }
 
-func TestNearest_FindsTheWordThatWasMeant(t *testing.T) {
-	known := []string{"listen", "mode", "pools", "active", "proxy_protocol", "timeouts", "max_connections", "weight"}
-	for word, want := range map[string]string{
-		"lissten": "listen", "Listen": "listen", "lsiten": "listen", "timeout": "timeouts", "proxy-protocol": "proxy_protocol", "proxyProtocol": "proxy_protocol",
-		"maxconnections": "max_connections", "wieght": "weight", "pool": "pools", "zzz": "", "": "", "x": "", "something_else": "",
-	} {
-		if got := nearest(word, known); got != want {
-			t.Errorf("%q: got %q, want %q", word, got, want)
-		}
-	}
-}
-
 // FuzzParse: whatever the text, an answer without a panic, and one that holds together.
 func FuzzParse(f *testing.F) {
 	for _, folder := range []string{"good", "bad", "wrong", "yaml"} {

@@ -5,6 +5,8 @@ import (
 	"maps"
 	"strconv"
 	"strings"
+
+	"github.com/turnout-proxy/turnout/proxy"
 )
 
 // A shape says what a value may be: it reads one from the tree, and it is its own JSON Schema. The tables in
@@ -190,7 +192,7 @@ func keysOf[O any](members ...member[O]) shape[O] {
 			default:
 				near := ""
 				if len(r.list) < maxIssues { // beyond, they are only counted
-					near = nearest(e.key, names)
+					near = proxy.Nearest(e.key, names)
 				}
 				r.add(Issue{Line: e.line, Column: e.column, Path: here.path, Message: "unknown key", Near: near})
 			}

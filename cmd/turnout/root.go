@@ -15,6 +15,7 @@ import (
 
 	"github.com/turnout-proxy/turnout/admin/api"
 	"github.com/turnout-proxy/turnout/config"
+	"github.com/turnout-proxy/turnout/proxy"
 )
 
 // cli is one run of the command.
@@ -203,7 +204,7 @@ func (c *cli) unknownCommand(root *cobra.Command, name string) error {
 		}
 	}
 	corrected := ""
-	if meant := nearest(name, known); meant != "" {
+	if meant := proxy.Nearest(name, known); meant != "" {
 		corrected = c.corrected(name, meant)
 	}
 	return c.usage(root, fmt.Sprintf("unknown command %q", name), corrected)
@@ -261,7 +262,7 @@ func (c *cli) unknownFlag(cmd *cobra.Command, unknown *pflag.NotExistError) erro
 	cmd.Flags().VisitAll(add)
 	cmd.InheritedFlags().VisitAll(add)
 	corrected := ""
-	if meant := nearest(name, known); meant != "" {
+	if meant := proxy.Nearest(name, known); meant != "" {
 		corrected = c.corrected("--"+name, "--"+meant)
 		for _, a := range c.args {
 			if value, ok := strings.CutPrefix(a, "--"+name+"="); ok {

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"sort"
 	"strconv"
 	"strings"
 	"syscall"
@@ -283,46 +282,4 @@ func commandLine(args []string) string {
 		words = append(words, quote(a))
 	}
 	return strings.Join(words, " ")
-}
-
-// nearest finds the word that was most likely meant; "" when none is near.
-func nearest(word string, known []string) string {
-	sort.Strings(known)
-	best, name := min(3, len(word)/2+1), ""
-	for _, k := range known {
-		d := distance(word, k)
-		if len(word) >= 3 && strings.HasPrefix(k, word) {
-			d = min(d, 1)
-		}
-		if d < best {
-			best, name = d, k
-		}
-	}
-	return name
-}
-
-// distance counts the letters to add, remove, change or let change places (Damerau-Levenshtein).
-func distance(a, b string) int {
-	rows := make([][]int, len(a)+1)
-	for i := range rows {
-		rows[i] = make([]int, len(b)+1)
-		rows[i][0] = i
-	}
-	for j := range rows[0] {
-		rows[0][j] = j
-	}
-	for i := 1; i <= len(a); i++ {
-		for j := 1; j <= len(b); j++ {
-			cost := 1
-			if a[i-1] == b[j-1] {
-				cost = 0
-			}
-			d := min(rows[i-1][j]+1, rows[i][j-1]+1, rows[i-1][j-1]+cost)
-			if i > 1 && j > 1 && a[i-1] == b[j-2] && a[i-2] == b[j-1] {
-				d = min(d, rows[i-2][j-2]+1)
-			}
-			rows[i][j] = d
-		}
-	}
-	return rows[len(a)][len(b)]
 }

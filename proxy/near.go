@@ -1,23 +1,25 @@
-package config
+package proxy
 
 import "strings"
 
-// nearest is the known word that was probably meant by word; empty when none is close.
-func nearest(word string, known []string) string {
+// Nearest is the known word that was probably meant by word, whatever the order of known; "" when none is close. Case, dashes
+// and underscores are no difference, and of a word of three letters or more the beginning is enough.
+func Nearest(word string, known []string) string {
 	if len(word) < 2 || len(word) > 64 {
 		return ""
 	}
 	plain := plainWord(word)
-	best, least := "", max(1, (len(plain)+1)/3)+1
+	best, least := "", max(1, (len(plain)+1)/3)
 	for _, k := range known {
 		if len(k) > 64 {
 			continue
 		}
-		d := distance(plain, plainWord(k))
-		if len(plain) > 2 && d >= least && least > 1 && (strings.HasPrefix(k, plain) || strings.HasPrefix(plain, k) && len(k) > 2) {
-			d = least - 1
+		to := plainWord(k)
+		d := distance(plain, to)
+		if len(plain) > 2 && len(to) > 2 && (strings.HasPrefix(to, plain) || strings.HasPrefix(plain, to)) {
+			d = min(d, 1)
 		}
-		if d < least {
+		if d < least || d == least && (best == "" || k < best) {
 			best, least = k, d
 		}
 	}
