@@ -57,6 +57,7 @@ func record(r *proxy.Record) api.Record {
 
 // picture is all that a status is made of, read at one time.
 type picture struct {
+	stopping *api.Stopping // nil: the door goes on
 	snap     *proxy.Snapshot
 	drains   []proxy.Drain
 	retired  []*proxy.Server
@@ -83,7 +84,7 @@ func (p *picture) service(svc *proxy.Service) api.Service {
 	op, busy := p.underWay[name]
 	out := api.Service{
 		Mode: string(svc.Spec.Mode), Listen: p.listen[name], PreviewListen: p.previews[name], Active: svc.Active.Name, PreviousPool: svc.Previous, Since: svc.Since,
-		State: stateOf(svc, op), Exclusive: svc.Spec.Exclusive, Held: svc.Held(), Connections: svc.Connections(),
+		State: p.stateOf(svc, op), Exclusive: svc.Spec.Exclusive, Held: svc.Held(), Connections: svc.Connections(),
 		Pools: make(map[string]api.Pool, len(svc.Pools)),
 	}
 	out.TLS = handshakes(svc)
@@ -155,8 +156,10 @@ func failover(svc *proxy.Service) *api.Failover {
 	return f
 }
 
-func stateOf(svc *proxy.Service, op proxy.OperationView) string {
+func (p *picture) stateOf(svc *proxy.Service, op proxy.OperationView) string {
 	switch {
+	case p.stopping != nil:
+		return "stopping"
 	case op.State == proxy.StateRunning || op.State == proxy.StateWaiting:
 		return "handover"
 	case svc.Maintenance != nil:

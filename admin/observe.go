@@ -32,12 +32,12 @@ func (s *Server) say(w http.ResponseWriter, status int, words string) {
 // readyz is 200 while every service has a server to give work to. A hold and a maintenance are meant, so they
 // are no reason to send clients elsewhere.
 func (s *Server) readyz(w http.ResponseWriter, _ *http.Request) {
-	switch Phase(s.phase.Load()) {
-	case Starting:
-		s.say(w, http.StatusServiceUnavailable, "starting")
-		return
-	case Stopping:
+	switch {
+	case s.stopping.Load() != nil:
 		s.say(w, http.StatusServiceUnavailable, "stopping")
+		return
+	case !s.serves.Load():
+		s.say(w, http.StatusServiceUnavailable, "starting")
 		return
 	}
 	var lacks []string

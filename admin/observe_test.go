@@ -263,13 +263,13 @@ func TestObserve_TellsHealthAndReadinessInWords(t *testing.T) {
 	}
 	want("/healthz", "200 running")
 	want("/readyz", "503 starting")
-	d.server.SetPhase(Serving)
+	d.server.Serves()
 	want("/readyz", "200 ready")
 	d.done(d.Maintenance(t.Context(), "db", api.MaintenanceRequest{On: new(true)}))
 	want("/readyz", "200 ready")
 	d.done(d.Drain(t.Context(), "api", "blue", "", api.DrainRequest{ChangeRequest: api.ChangeRequest{Force: true}}))
 	want("/readyz", "503 api: no server of blue, its active pool, takes new work: all are drained or have weight 0")
-	d.server.SetPhase(Stopping)
+	d.server.Stops(time.Now().Add(time.Minute))
 	want("/readyz", "503 stopping")
 	want("/healthz", "200 running")
 	if got := get("/metrics"); !strings.HasPrefix(got, "200 # HELP") {

@@ -75,16 +75,6 @@ type Reloading struct {
 	Ahead func(ctx context.Context) (words []string, nobody string)
 }
 
-// Phase of a door's life, for /readyz.
-type Phase int32
-
-// Phases; a Server begins in Starting.
-const (
-	Starting Phase = iota
-	Serving
-	Stopping
-)
-
 // limits bound what a client can keep busy.
 type limits struct {
 	header    time.Duration // from the connection, or a request's first byte, to the end of its header
@@ -108,8 +98,9 @@ type Server struct {
 	reloads  reloads
 	retired  retired
 	registry *prometheus.Registry
-	phase    atomic.Int32
-	streams  atomic.Int32 // of events, open
+	serves   atomic.Bool
+	stopping atomic.Pointer[api.Stopping] // nil: the door goes on
+	streams  atomic.Int32                 // of events, open
 
 	ctx    context.Context // of all requests; ended by Close, so that waits and event streams end
 	cancel context.CancelFunc
@@ -184,8 +175,14 @@ func (l httpLog) Write(line []byte) (int, error) {
 	return len(line), nil
 }
 
-// SetPhase tells /readyz where the door is in its life.
-func (s *Server) SetPhase(p Phase) { s.phase.Store(int32(p)) }
+// Serves tells /readyz that the door takes clients. Until then it is starting.
+func (s *Server) Serves() { s.serves.Store(true) }
+
+// Stops tells /readyz and the status that the door takes neither clients nor changes any more, and waits until then at the
+// latest for the clients it has.
+func (s *Server) Stops(until time.Time) {
+	s.stopping.Store(&api.Stopping{Since: time.Now(), Until: until})
+}
 
 // Close ends event streams and waits, lets answers under way end until ctx does, and removes the socket if
 // it is still ours.

@@ -44,7 +44,7 @@ func (s *Server) status() *api.Status {
 	done, _, lastError, _ := s.reloads.read()
 	st := &api.Status{
 		Revision: p.snap.Revision, Reloads: done, Started: s.opt.Started, Version: s.opt.Version.Version, PID: os.Getpid(),
-		Config: s.opt.ConfigPath, LastReloadError: lastError, Drift: drift(p.snap), Services: p.services(), Groups: p.snap.Groups,
+		Config: s.opt.ConfigPath, Stopping: p.stopping, LastReloadError: lastError, Drift: drift(p.snap), Services: p.services(), Groups: p.snap.Groups,
 	}
 	if f := p.snap.Frozen; f != nil {
 		st.Frozen = &api.Frozen{Since: f.Since, By: f.By, Reason: f.Reason}
@@ -72,7 +72,7 @@ func (s *Server) status() *api.Status {
 // picture reads the drains before the snapshot: a drain that a newer snapshot began is then missing rather
 // than one shown that the snapshot knows nothing of.
 func (s *Server) picture() *picture {
-	p := &picture{underWay: s.ops.underWay(), drains: s.opt.Switch.Drains(), snap: s.opt.Switch.Current(), listen: map[string][]string{}, previews: map[string][]string{}, health: s.opt.Health, watch: s.watchOf}
+	p := &picture{stopping: s.stopping.Load(), underWay: s.ops.underWay(), drains: s.opt.Switch.Drains(), snap: s.opt.Switch.Current(), listen: map[string][]string{}, previews: map[string][]string{}, health: s.opt.Health, watch: s.watchOf}
 	p.retired, _ = s.retired.look(p.snap)
 	p.snap.Listeners(func(slot int, spec proxy.ListenSpec, svc *proxy.Service) {
 		address := spec.String()

@@ -277,7 +277,8 @@ func (s *Switch) may(cur *Snapshot, ch *Change, op *Operation) *Refusal {
 func (s *Switch) forbidden(cur *Snapshot, ch *Change) *Refusal {
 	switch {
 	case s.stopped:
-		return refuse(CodeFailed, "the door is stopping; nothing can be changed")
+		return refuse(CodeFailed, "the door is stopping; nothing can be changed").
+			hint("`turnout status` says until when it waits for its connections; change it when it has been started again").holds(cur.still(nil))
 	case ch.IfRevision != 0 && ch.IfRevision != cur.Revision:
 		return refuse(CodeConflict, "the revision is %d, not %d: something changed since you looked", cur.Revision, ch.IfRevision).
 			hint("`turnout history` shows what; `turnout status` shows how it is now").holds(cur.still(nil))

@@ -53,11 +53,18 @@ type Status struct {
 	PID             int                 `json:"pid"`
 	Config          string              `json:"config,omitempty"` // path of the file in force
 	Frozen          *Frozen             `json:"frozen,omitempty"`
-	Drift           []string            `json:"drift,omitempty"` // where the journal overrides the file, in words
+	Stopping        *Stopping           `json:"stopping,omitempty"` // nil: the door goes on
+	Drift           []string            `json:"drift,omitempty"`    // where the journal overrides the file, in words
 	Services        map[string]Service  `json:"services"`
 	Groups          map[string][]string `json:"groups,omitempty"`
 	GroupBacks      map[string]Back     `json:"group_backs,omitempty"` // group → where its back leads; only of those that have a way back
 	LastReloadError string              `json:"last_reload_error,omitempty"`
+}
+
+// Stopping says since when a door takes neither new clients nor changes, and until when it waits for the clients it has.
+type Stopping struct {
+	Since time.Time `json:"since"`
+	Until time.Time `json:"until"` // at the latest
 }
 
 // Back is where `turnout back` of a group leads.
@@ -89,7 +96,7 @@ type Service struct {
 	Watch           *Watch          `json:"watch,omitempty"`         // a breach swaps back
 	Watched         *Watched        `json:"watched,omitempty"`       // how the latest watch ended
 	Since           time.Time       `json:"since,omitzero"`          // of the active pool
-	State           string          `json:"state"`                   // serving | held | maintenance | handover | removed (by a reload, while connections are left)
+	State           string          `json:"state"`                   // serving | held | maintenance | handover | stopping (with the door) | removed (by a reload, while connections are left)
 	Exclusive       bool            `json:"exclusive,omitempty"`
 	Held            int             `json:"held"` // clients waiting at the door
 	HeldUntil       *time.Time      `json:"held_until,omitempty"`

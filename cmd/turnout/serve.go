@@ -277,7 +277,7 @@ func (s *serving) openAdmin(cfg *config.Config) error {
 	if err := s.admin.Open(cfg.Admin.Socket); err != nil {
 		return fmt.Errorf("admin.socket: %w", err)
 	}
-	s.admin.SetPhase(admin.Serving)
+	s.admin.Serves()
 	return nil
 }
 
@@ -428,7 +428,7 @@ func (s *serving) longestDrain() time.Duration {
 func (s *serving) stop(sig os.Signal, drain time.Duration, signals <-chan os.Signal) {
 	s.log.Info("stopping", zap.Stringer("signal", sig), zap.Duration("drain", drain), zap.Int("connections", s.front.Connections()))
 	s.notify(listen.Stopping, fmt.Sprintf("EXTEND_TIMEOUT_USEC=%d", (drain+10*time.Second).Microseconds()))
-	s.admin.SetPhase(admin.Stopping)
+	s.admin.Stops(time.Now().Add(drain))
 	s.auto.Close() // before the switch, so that its own hand-over is not taken back in the middle
 	s.sw.Stop(sig.String())
 	s.rollout.Close()

@@ -116,6 +116,9 @@ func waitedInVain(why error, until, pending string) error {
 // unmet says what is still missing; "" when nothing is.
 func unmet(st *api.Status, until string) string {
 	var parts []string
+	if until == "ready" && st.Stopping != nil {
+		parts = append(parts, "the door is stopping")
+	}
 	for _, name := range sortedKeys(st.Services) {
 		s := st.Services[name]
 		switch until {
@@ -136,6 +139,10 @@ func (c *cli) showStatus(st *api.Status, service string) {
 	if c.json() {
 		c.writeJSON(st)
 		return
+	}
+	if s := st.Stopping; s != nil {
+		c.printf("the door is stopping, since %s: no new clients, no changes; it waits until %s at the latest (%s left) for those that are there",
+			s.Since.Local().Format(time.DateTime), s.Until.Local().Format(time.DateTime), left(&s.Until))
 	}
 	if service == "" {
 		c.servicesTable(st)
@@ -214,6 +221,7 @@ func stateAt(s api.Service) string {
 func serviceState(s api.Service) cell {
 	state := s.State
 	switch {
+	case s.State == "stopping": // whatever it was before
 	case s.Maintenance != nil && s.Maintenance.Until != nil:
 		state += " (" + left(s.Maintenance.Until) + " left)"
 	case s.HeldUntil != nil:
@@ -297,7 +305,11 @@ func (c *cli) message(text string) {
 func (c *cli) serviceDetails(name string, st *api.Status) {
 	s := st.Services[name]
 	c.printf("%s: %s since %s (%s), revision %d", name, stateAt(s), s.Since.Local().Format(time.DateTime), since(s.Since), st.Revision)
-	c.printf("listens on %s; %s, %d held", strings.Join(s.Listen, ", "), plural(s.Connections, "connection"), s.Held)
+	listens := "listens on " + strings.Join(s.Listen, ", ")
+	if s.State == "stopping" {
+		listens = "listens no more"
+	}
+	c.printf("%s; %s, %d held", listens, plural(s.Connections, "connection"), s.Held)
 	if t := s.TLS; t != nil && t.At != nil {
 		c.printf("%d of %s failed, last at %s (%s), %s: %s", t.Failed, plural(int(t.Done+t.Failed), "TLS handshake"), t.At.Local().Format(time.DateTime), since(*t.At), t.Client, t.Error)
 	}

@@ -130,7 +130,7 @@ func stateCell(state string) cell {
 	switch strings.Fields(state + " ?")[0] {
 	case "serving", "active", "ready", "done":
 		return cell{state, green}
-	case "draining", "waiting", "held", "split", "handover", "maintenance", "read-only", "cut", "superseded", "running", "interrupted":
+	case "draining", "stopping", "waiting", "held", "split", "handover", "maintenance", "read-only", "cut", "superseded", "running", "interrupted":
 		return cell{state, yellow}
 	case "failed", "refused", "failing", "no":
 		return cell{state, red}

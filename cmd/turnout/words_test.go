@@ -80,6 +80,7 @@ func TestWords(t *testing.T) {
 		{plural(1, "connection"), "1 connection"}, {plural(0, "connection"), "0 connections"},
 		{ago(-time.Second), "0s"}, {ago(59 * time.Second), "59s"}, {ago(61 * time.Second), "1m01s"}, {ago(90 * time.Minute), "1h30m"}, {ago(49 * time.Hour), "2d01h"},
 		{left(&soon), "2s"}, {left(nil), ""},
+		{unmet(&api.Status{Stopping: &api.Stopping{}}, "ready"), "the door is stopping"}, {unmet(&api.Status{Stopping: &api.Stopping{}}, "drained"), ""},
 		{quote("web"), "web"}, {quote(""), "''"}, {quote("two words"), "'two words'"}, {quote("it's"), `'it'\''s'`},
 	} {
 		if c.got != c.want {
