@@ -2,7 +2,7 @@
 // services, and decides nothing: who gets traffic is decided elsewhere, from what is said here.
 //
 //	once:     NewCheck(Spec) -> Check: options checked, expressions compiled, all mistakes told at once
-//	a probe:  Check.Run -> ask (tcp.go, http.go, redis.go, postgres.go, exec.go, grpc.go)
+//	a probe:  Check.Run -> ask (tcp.go, http.go, redis.go, postgres.go, exec_linux.go, grpc.go)
 //	          -> judge (expect.go: own rule of the kind, then `expect`, then `value`) -> Answer
 //	by time:  Progress.Judge: the value must have grown; Fresh: the value must be near another one
 //	always:   Monitor: one goroutine per check and target, and one thread for all plain ones (asker_linux.go:

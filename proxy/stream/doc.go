@@ -1,7 +1,7 @@
 // Package stream is the TCP plane: it carries bytes between clients and servers on event loops.
 //
-//	a connection:  accept -> (announce) -> steer: claim -> dial -> start -> relay -> end
-//	               accept.go  announce.go  steer.go                        relay.go  end.go
+//	a connection:  accept ->  (header) ->   steer: claim -> dial -> start -> relay -> end
+//	               welcome.go proxyproto.go steer.go                         relay.go end.go
 //	waiting:       steer -> hold -> release -> steer                       hold.go
 //
 // Each loop has a worker, which owns every connection the loop accepted, from its first byte to its last,

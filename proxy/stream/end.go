@@ -82,8 +82,8 @@ func (w *worker) end(slot uint32, c *conn, why ending) {
 			loop.Close(int(fd))
 		}
 	}
-	if c.flags&announced != 0 {
-		delete(w.announced, slot)
+	if c.flags&headed != 0 {
+		delete(w.headers, slot)
 	}
 	w.plane.access(w, c, srv, why)
 	snap := w.sw.Current()

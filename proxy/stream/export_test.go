@@ -16,10 +16,10 @@ const IdleCut = idleCut
 
 // Lent is what the plane's connections hold at the moment.
 type Lent struct {
-	Conns, Bufs, Pipes, Timers, Announced int
-	Dials, Counted                        int // linked in dial lists and lists of targets
-	Queued, Pouring                       int
-	Sessions, Handshakes                  int
+	Conns, Bufs, Pipes, Timers, Headers int
+	Dials, Counted                      int // linked in dial lists and lists of targets
+	Queued, Pouring                     int
+	Sessions, Handshakes                int
 }
 
 // Lent counts on every loop. When there is no client, all of it is zero.
@@ -27,7 +27,7 @@ func (p *Plane) Lent() Lent {
 	each := make([]Lent, len(p.workers))
 	p.each(func(w *worker) {
 		n := &each[w.loop.ID()]
-		n.Conns, n.Timers, n.Announced = w.conns.Len(), w.timers.Len(), len(w.announced)
+		n.Conns, n.Timers, n.Headers = w.conns.Len(), w.timers.Len(), len(w.headers)
 		l := reflect.ValueOf(w.loop).Elem()
 		n.Bufs = l.FieldByName("bufs").FieldByName("blocks").Len() - l.FieldByName("bufs").FieldByName("free").Len()
 		n.Pipes = int(l.FieldByName("pipes").FieldByName("open").Int()%noPipes) - l.FieldByName("pipes").FieldByName("idle").Len()

@@ -76,12 +76,12 @@ func TestHold_AClientThatLeavesIsForgottenAndOneThatSpokeIsServed(t *testing.T) 
 	})
 	// A client may be in three places when it is made to wait: just accepted, being dialled for, and that after its
 	// PROXY header, so that the loop has heard of it before.
-	for _, place := range []string{"accepted", "dialing", "announced and dialing"} {
+	for _, place := range []string{"accepted", "dialing", "header and dialing"} {
 		t.Run(place, func(t *testing.T) {
 			nowhere, _ := deaf(t)
 			spec := pools([]string{"good", srv.address()}, []string{"deaf", nowhere})
 			spec.Services[0].Timeouts.Connect = 15 * time.Second
-			spec.Services[0].ProxyProtocol.Accept = place == "announced and dialing"
+			spec.Services[0].ProxyProtocol.Accept = place == "header and dialing"
 			d := openDoor(t, spec)
 			if place == "accepted" {
 				d.hold()

@@ -38,8 +38,8 @@ func saysBack(t testing.TB) *toy {
 	})
 }
 
-// announcing makes a spec whose clients must announce themselves, and whose servers are told by a header.
-func announcing(server string, accept bool, send proxy.ProxyVersion) *proxy.Spec {
+// withHeaders makes a spec whose clients must say by a header who they are, and whose servers are told by a header.
+func withHeaders(server string, accept bool, send proxy.ProxyVersion) *proxy.Spec {
 	spec := pools([]string{"a", server})
 	spec.Services[0].ProxyProtocol = proxy.ProxyProtocolSpec{Accept: accept, Send: send}
 	return spec
@@ -63,7 +63,7 @@ var goodHeaders = map[string][2]string{
 
 func TestProxyProtocol_AcceptsWhatIsValidHoweverItComes(t *testing.T) {
 	srv := saysBack(t)
-	d := openDoor(t, announcing(srv.address(), true, proxy.ProxyV1))
+	d := openDoor(t, withHeaders(srv.address(), true, proxy.ProxyV1))
 	for name, h := range goodHeaders {
 		for _, how := range []string{"at once", "byte by byte", "with the rest behind it", "with the rest and the end behind it"} {
 			if len(h[0]) > 1000 && how == "byte by byte" {
@@ -75,7 +75,7 @@ func TestProxyProtocol_AcceptsWhatIsValidHoweverItComes(t *testing.T) {
 				switch how {
 				case "at once":
 					fmt.Fprint(c, h[0])
-					waitFor(t, "announced", func() bool { return d.counts(srv.address()).Connections == 1 })
+					waitFor(t, "header taken", func() bool { return d.counts(srv.address()).Connections == 1 })
 					fmt.Fprint(c, payload)
 				case "byte by byte":
 					for i := range len(h[0]) {
@@ -118,7 +118,7 @@ func v1Of(c net.Conn) string {
 func TestProxyProtocol_ClosesAndCountsWhatIsNot(t *testing.T) {
 	reached := make(chan bool, 100)
 	srv := serve(t, "s", func(c *net.TCPConn) { reached <- true; c.Close() })
-	d := openDoor(t, announcing(srv.address(), true, proxy.ProxyOff))
+	d := openDoor(t, withHeaders(srv.address(), true, proxy.ProxyOff))
 	bad := []string{
 		"GET / HTTP/1.1\r\n\r\n", "\x16\x03\x01", "PROXY", // the last: and then the end
 		"PROXY TCP4 192.0.2.1 192.0.2.2 4660 80\n", "PROXY  TCP4 192.0.2.1 192.0.2.2 4660 80\r\n", "PROXY TCP4 192.0.2.1 192.0.2.2 4660 80 \r\n",
@@ -148,8 +148,8 @@ func TestProxyProtocol_ClosesAndCountsWhatIsNot(t *testing.T) {
 	}
 }
 
-func TestProxyProtocol_WhoAnnouncesItselfTooSlowlyIsClosedAtTheDeadline(t *testing.T) {
-	spec := announcing(saysBack(t).address(), true, proxy.ProxyOff)
+func TestProxyProtocol_WhoseHeaderComesTooSlowlyIsClosedAtTheDeadline(t *testing.T) {
+	spec := withHeaders(saysBack(t).address(), true, proxy.ProxyOff)
 	spec.Services[0].Timeouts.Connect = 300 * time.Millisecond
 	d := openDoor(t, spec)
 	begun := time.Now()
@@ -173,9 +173,9 @@ func TestProxyProtocol_WhoAnnouncesItselfTooSlowlyIsClosedAtTheDeadline(t *testi
 	waitFor(t, "counted", func() bool { return d.Current().Service("svc").Counts().Malformed == 2 })
 }
 
-func TestProxyProtocol_SourceHashAndHoldGoByTheAnnouncedClient(t *testing.T) {
+func TestProxyProtocol_SourceHashAndHoldGoByTheHeadersClient(t *testing.T) {
 	a, b := echo(t, "a"), echo(t, "b")
-	spec := announcing(a.address(), true, proxy.ProxyOff)
+	spec := withHeaders(a.address(), true, proxy.ProxyOff)
 	spec.Services[0].Balance = proxy.SourceHash
 	spec.Services[0].Pools[0].Servers = append(spec.Services[0].Pools[0].Servers, proxy.ServerSpec{Name: "b", Address: b.address(), Weight: 1})
 	d := openDoor(t, spec)
@@ -232,7 +232,7 @@ func TestProxyProtocol_SendsExactlyWhoTheClientIs(t *testing.T) {
 						serveOn(t, l, "s", say)
 						address = "unix:" + path
 					}
-					spec := announcing(address, false, version)
+					spec := withHeaders(address, false, version)
 					spec.Services[0].Listen[0].Address = listen
 					if listen == "unix" {
 						spec.Services[0].Listen[0] = proxy.ListenSpec{Network: proxy.NetUnix, Address: unixPath(t)}
@@ -279,7 +279,7 @@ func headerOf(c net.Conn, version proxy.ProxyVersion) string {
 }
 
 func TestProxyProtocol_ChainedV1InBecomesV2Out(t *testing.T) {
-	d := openDoor(t, announcing(saysBack(t).address(), true, proxy.ProxyV2))
+	d := openDoor(t, withHeaders(saysBack(t).address(), true, proxy.ProxyV2))
 	c := d.dial("svc").(*net.TCPConn)
 	fmt.Fprint(c, "PROXY TCP4 192.0.2.1 192.0.2.2 4660 80\r\nhello")
 	_ = c.CloseWrite()
@@ -295,7 +295,7 @@ func TestProxyProtocol_TheHeaderIsSentBeforeTheClientSpeaks(t *testing.T) {
 		defer c.Close()
 		fmt.Fprintln(c, readLine(t, c))
 	})
-	d := openDoor(t, announcing(srv.address(), false, proxy.ProxyV1))
+	d := openDoor(t, withHeaders(srv.address(), false, proxy.ProxyV1))
 	c := d.dial("svc")
 	if got := readLine(t, c); got+"\n" != v1Of(c) {
 		t.Errorf("%q", got)

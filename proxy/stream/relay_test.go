@@ -716,7 +716,7 @@ func TestStop_EndsClientsInEveryState(t *testing.T) {
 		change(&s)
 		spec.Services = append(spec.Services, s)
 	}
-	add("announcing", srv.address(), func(s *proxy.ServiceSpec) { s.ProxyProtocol.Accept = true })
+	add("heading", srv.address(), func(s *proxy.ServiceSpec) { s.ProxyProtocol.Accept = true })
 	add("dialing", nowhere, func(*proxy.ServiceSpec) {})
 	add("held", srv.address(), func(*proxy.ServiceSpec) {})
 	add("full", srv.address(), func(s *proxy.ServiceSpec) { s.Pools[0].Servers[0].MaxConnections = 1 })
@@ -724,7 +724,7 @@ func TestStop_EndsClientsInEveryState(t *testing.T) {
 	d.must(proxy.Change{Verb: proxy.VerbHold, Target: "held"})
 	conns := map[string]net.Conn{"relaying": d.dialSmall("svc", 4096), "one of full": d.dialSmall("full", 4096)}
 	waitFor(t, "two relay", func() bool { return d.counts(srv.address()).Connections == 2 })
-	conns["announcing"], conns["dialing"], conns["held"], conns["full"] = d.dial("announcing"), d.dial("dialing"), d.dial("held"), d.dial("full")
+	conns["heading"], conns["dialing"], conns["held"], conns["full"] = d.dial("heading"), d.dial("dialing"), d.dial("held"), d.dial("full")
 	// The other side is gone, and what it said waits for a client that does not read.
 	waitFor(t, "every state", func() bool {
 		l := d.plane.Lent()

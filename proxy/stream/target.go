@@ -16,7 +16,8 @@ type target struct {
 	// cuts: which of its connections end when their clients begin to ask anew (proxy.CutAfterAnswer). The quiet
 	// point clears it, since a change may have ended the drain; a drain that goes on sets it again.
 	cuts proxy.Cuts
-	// looks: when Cut looked at its connections the last time, and the time before. See idle.
+	// looks: when Cut looked at its connections the last time, and the time before: of the loop's clock. What has moved since
+	// the latter is not idle, however long ago the loop takes it to be (proxy.CutIdle).
 	looks [2]int64
 }
 

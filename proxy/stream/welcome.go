@@ -20,7 +20,7 @@ func (w *worker) Welcome(listener uint32, fd int, peer loop.Addr) {
 		return
 	}
 	if svc.Spec.ProxyProtocol.Accept {
-		c.state = announcing
+		c.state = heading
 		w.timers.Set(slot, c.began+int64(svc.Spec.Timeouts.Connect))
 		w.watch(slot, c) // its first event reads the header
 		return

@@ -29,15 +29,15 @@ const (
 type state uint8
 
 const (
-	steering   state = iota // between two steps, within one call; in no list, no timer
-	announcing              // the client's PROXY header is awaited; timer: connect timeout
-	greeting                // the TLS greeting (ClientHello) of the client is awaited; timer: handshake timeout
-	securing                // a TLS handshake goes on elsewhere, which has the client's descriptor; timer: as before
-	waiting                 // at the door, in a queue; timer: the end of its waiting, or the next try
-	starved                 // no descriptor or port was to be had for a dial; timer: the next try
-	dialing                 // in the dial list; timer: connect timeout
-	relaying                // started, in its target's list; timer: idle
-	resetting               // one side is closed: the other's reset, or end, waits until its last bytes are acknowledged; timer: next look
+	steering  state = iota // between two steps, within one call; in no list, no timer
+	heading                // the client's PROXY header is awaited; timer: connect timeout
+	greeting               // the TLS greeting (ClientHello) of the client is awaited; timer: handshake timeout
+	securing               // a TLS handshake goes on elsewhere, which has the client's descriptor; timer: as before
+	waiting                // at the door, in a queue; timer: the end of its waiting, or the next try
+	starved                // no descriptor or port was to be had for a dial; timer: the next try
+	dialing                // in the dial list; timer: connect timeout
+	relaying               // started, in its target's list; timer: idle
+	resetting              // one side is closed: the other's reset, or end, waits until its last bytes are acknowledged; timer: next look
 )
 
 // none ends a list of slots.
@@ -54,7 +54,7 @@ type conn struct {
 	last       int64 // when a byte last moved
 	until      int64 // waiting, starved: when that ends
 	next, prev uint32
-	peer       loop.Addr // the client's, as it announced itself or as accepted
+	peer       loop.Addr // the client's, as its PROXY header says or as accepted
 	listener   int32     // slot
 	chosen     int32     // in worker.names: the service whose client it is; 0: the listener's own
 	target     int32     // in worker.targets; -1: none
@@ -75,7 +75,7 @@ const (
 	watched   flags = 1 << iota // the client's descriptor is registered
 	pouring                     // let in from a queue, which counts it until its dial has ended
 	retryDial                   // a Unix socket's backlog was full: the timer dials again
-	announced                   // worker.announced has its addresses
+	headed                      // worker.headers has what its PROXY header said
 	portless                    // a dial found no local port
 	through                     // it speaks TLS, which the door does not
 	meeting                     // dialing: a handshake with the server goes on, which has its descriptor
@@ -123,7 +123,7 @@ type worker struct {
 	targetOf   map[*proxy.Server]int32
 	queues     *hold.Queues
 	dials      uint32 // list of dialing conns
-	announced  map[uint32]announcement
+	headers    map[uint32]header
 	lane       *secure.Lane
 	sessions   []*secure.Session // 0 stays empty, so that a zeroed conn has none
 	vacant     []int32           // free places in sessions
@@ -134,7 +134,7 @@ type worker struct {
 
 func newWorker(p *Plane, l *loop.Loop) *worker {
 	w := &worker{plane: p, loop: l, sw: p.sw, claims: p.sw.Claimer(l.ID()), dials: none,
-		targetOf: map[*proxy.Server]int32{}, announced: map[uint32]announcement{},
+		targetOf: map[*proxy.Server]int32{}, headers: map[uint32]header{},
 		lane: p.front.Lane(l), sessions: make([]*secure.Session, 1), handshakes: map[uint32]*secure.Handshake{},
 		names: make([]string, 1), nameOf: map[string]int32{}}
 	w.queues = hold.New(p.lines, l.ID(), w.place)
@@ -184,8 +184,8 @@ func (w *worker) event(t loop.Token, ev loop.Events) {
 		}
 	case waiting:
 		w.lookForLeaving(slot, c, ev)
-	case announcing:
-		w.announce(slot, c, ev)
+	case heading:
+		w.takeHeader(slot, c, ev)
 	case greeting:
 		w.greeted(slot, c)
 	case securing:
@@ -209,7 +209,7 @@ func (w *worker) timer(slot uint32) {
 		w.waited(slot, c)
 	case starved:
 		w.unstarve(slot, c)
-	case announcing:
+	case heading:
 		w.malformed(slot, c)
 	case greeting, securing:
 		w.shookTooLong(slot, c)

@@ -5,7 +5,7 @@
 //	               respond -> finish -> read                                   respond.go, finish.go
 //	waiting:       steer -> hold -> release -> steer                           hold.go
 //	the door says: answer                                                      answer.go
-//	the end:       close, linger                                               end.go
+//	the end:       close, linger                                               finish.go
 //
 // Each loop has a worker, which owns the clients that the loop accepted and a pool of connections to each server
 // (upstream.go), without a lock. Clients and connections to servers are slots in two slabs without pointers. A

@@ -13,7 +13,7 @@ import (
 // kindGuest is the kind of a guest's tokens.
 const kindGuest = front.FirstKind + 61
 
-// guest is a client that has to announce itself by a PROXY header, or whose TLS handshake is not over. Until its header and
+// guest is a client that has to say by a PROXY header who it is, or whose TLS handshake is not over. Until its header and
 // its greeting (ClientHello) are whole it costs no more than any client that is silent; then a goroutine has its
 // descriptor (handshake is not nil) until the handshake has ended.
 type guest struct {
@@ -55,15 +55,15 @@ func (w *worker) guestEvent(t loop.Token, ev loop.Events) {
 		return
 	}
 	if g.unknown {
-		w.announce(slot, g)
+		w.takeHeader(slot, g)
 		return
 	}
 	w.greeted(slot, g)
 }
 
-// announce reads a guest's PROXY header: all of it and not one byte more. What does not begin with a valid header is
+// takeHeader reads a guest's PROXY header: all of it and not one byte more. What does not begin with a valid header is
 // closed.
-func (w *worker) announce(slot uint32, g *guest) {
+func (w *worker) takeHeader(slot uint32, g *guest) {
 	buf := w.loop.Buffer()[:proxyproto.MaxHeader]
 	n, err := loop.Peek(int(g.fd), buf)
 	if err == syscall.EAGAIN {
@@ -72,16 +72,16 @@ func (w *worker) announce(slot uint32, g *guest) {
 	h, perr := proxyproto.Parse(buf[:n])
 	switch {
 	case err != 0 || n == 0:
-		w.unannounced(slot, g)
+		w.headless(slot, g)
 		return
 	case perr == proxyproto.ErrShort && n < len(buf) && !g.hup:
 		return // the rest comes with another event
 	case perr != nil:
-		w.unannounced(slot, g)
+		w.headless(slot, g)
 		return
 	}
 	if _, err := loop.Recv(int(g.fd), buf[:h.Length]); err != 0 {
-		w.unannounced(slot, g)
+		w.headless(slot, g)
 		return
 	}
 	if h.Src.IsValid() {
@@ -102,8 +102,8 @@ func (w *worker) announce(slot uint32, g *guest) {
 	w.introduce(uint32(known.listener), int(known.fd), known.peer)
 }
 
-// unannounced is a guest without a valid PROXY header.
-func (w *worker) unannounced(slot uint32, g *guest) {
+// headless is a guest without a valid PROXY header.
+func (w *worker) headless(slot uint32, g *guest) {
 	if svc := w.sw.Current().At(int(g.listener)); svc != nil {
 		w.claims.Malformed(svc)
 	}
@@ -175,7 +175,7 @@ func limitsOf(svc *proxy.Service) Limits {
 // tooLate ends a guest that took too long.
 func (w *worker) tooLate(slot uint32, g *guest) {
 	if g.unknown {
-		w.unannounced(slot, g)
+		w.headless(slot, g)
 		return
 	}
 	why := secure.NotWanted

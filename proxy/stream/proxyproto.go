@@ -7,14 +7,14 @@ import (
 	"github.com/turnout-proxy/turnout/proxy/proxyproto"
 )
 
-// announcement is what a client's PROXY header said, kept for sending it on to the server.
-type announcement struct {
+// header is what a client's PROXY header said, kept for sending it on to the server.
+type header struct {
 	src, dst loop.Addr
 }
 
-// announce reads a client's PROXY header: all of it and not one byte more. What does not begin with a valid
+// takeHeader reads a client's PROXY header: all of it and not one byte more. What does not begin with a valid
 // header is closed.
-func (w *worker) announce(slot uint32, c *conn, _ loop.Events) {
+func (w *worker) takeHeader(slot uint32, c *conn, _ loop.Events) {
 	buf := w.loop.Buffer()[:proxyproto.MaxHeader]
 	n, err := loop.Peek(int(c.fd[client]), buf)
 	if err == syscall.EAGAIN {
@@ -35,8 +35,8 @@ func (w *worker) announce(slot uint32, c *conn, _ loop.Events) {
 		}
 		if h.Src.IsValid() {
 			c.peer = h.Src
-			w.announced[slot] = announcement{h.Src, h.Dst}
-			c.flags |= announced
+			w.headers[slot] = header{h.Src, h.Dst}
+			c.flags |= headed
 		}
 		w.timers.Cancel(slot)
 		c.state = steering
@@ -57,11 +57,11 @@ func (w *worker) malformed(slot uint32, c *conn) {
 
 // proxyHeader appends the header that tells the server who the client is.
 func (w *worker) proxyHeader(b []byte, slot uint32, c *conn, v2 bool) []byte {
-	a, ok := w.announced[slot]
+	a, ok := w.headers[slot]
 	if !ok {
 		var own loop.Sockaddr
 		_ = loop.Getsockname(int(c.fd[client]), &own) // without it the header says "unknown"
-		a = announcement{c.peer, own.Addr()}
+		a = header{c.peer, own.Addr()}
 	}
 	if v2 {
 		return proxyproto.AppendV2(b, a.src, a.dst)

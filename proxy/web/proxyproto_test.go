@@ -30,14 +30,14 @@ func tells(t testing.TB) string {
 	})
 }
 
-const announced = "PROXY TCP4 192.0.2.1 192.0.2.2 4660 80\r\n"
+const header = "PROXY TCP4 192.0.2.1 192.0.2.2 4660 80\r\n"
 
 func TestProxyProtocol_ARequestComesFromWhomTheHeaderNames(t *testing.T) {
 	spec := pools([]string{"p", tells(t)})
 	spec.Services[0].ProxyProtocol.Accept, spec.Services[0].Timeouts.Connect = true, 20*time.Second
 	d := openDoor(t, spec)
 	for _, c := range []struct{ header, who string }{
-		{announced, "192.0.2.1"},
+		{header, "192.0.2.1"},
 		{"PROXY TCP6 2001:db8::1 2001:db8::2 4660 80\r\n", "2001:db8::1"},
 		{"PROXY UNKNOWN\r\n", "127.0.0.1"},
 		{"\r\n\r\n\x00\r\nQUIT\n\x21\x11\x00\x0c\xc0\x00\x02\x01\xc0\x00\x02\x02\x12\x34\x00\x50", "192.0.2.1"},
@@ -85,7 +85,7 @@ func TestProxyProtocol_ComesBeforeTLS(t *testing.T) {
 			if err != nil {
 				return nil, err
 			}
-			_, _ = io.WriteString(c, announced)
+			_, _ = io.WriteString(c, header)
 			conn := tls.Client(c, config)
 			return conn, conn.Handshake()
 		}}
