@@ -94,7 +94,7 @@ func (s *Server) postMaintenance(c *call, req *api.MaintenanceRequest) (any, err
 	if err := checkDrain(req.Drain, req.Then); err != nil {
 		return nil, err
 	}
-	if err := checkText("message", req.Message, proxy.MaxMessage); err != nil {
+	if err := checkText("message", req.Message, api.MaxMessage); err != nil {
 		return nil, err
 	}
 	ch := proxy.Change{
@@ -114,7 +114,7 @@ func (s *Server) postReadOnly(c *call, req *api.ReadOnlyRequest) (any, error) {
 	if req.For < 0 {
 		return nil, negative("for", req.For)
 	}
-	if err := checkText("message", req.Message, proxy.MaxMessage); err != nil {
+	if err := checkText("message", req.Message, api.MaxMessage); err != nil {
 		return nil, err
 	}
 	return s.change(c, &req.ChangeRequest, proxy.Change{Verb: proxy.VerbReadOnly, Target: c.path("target"), On: *req.On, For: time.Duration(req.For), Message: req.Message})
@@ -202,7 +202,7 @@ func cut(s string, most int) string {
 // change carries out what a request asks for: the only way from the socket to the switch, but for reload,
 // which ends in apply too.
 func (s *Server) change(c *call, req *api.ChangeRequest, ch proxy.Change) (any, error) {
-	if err := checkText("reason", req.Reason, maxReason); err != nil {
+	if err := checkText("reason", req.Reason, api.MaxReason); err != nil {
 		return nil, err
 	}
 	complete(&ch, req, c.who)
@@ -220,8 +220,8 @@ func (s *Server) change(c *call, req *api.ChangeRequest, ch proxy.Change) (any, 
 	return s.finish(c, op, req)
 }
 
-// maxReason bounds what a reason adds to the journal, and to a line of the history.
-const maxReason = 1000
+// What clients of the API are told that a message may have is what the door's pages have room for.
+var _ [proxy.MaxMessage]struct{} = [api.MaxMessage]struct{}{}
 
 // checkText keeps out of the history, and off pages, what a terminal would act upon. It is an error untyped, so that nil is
 // nil.

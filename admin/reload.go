@@ -63,7 +63,7 @@ func (s *Server) Reload(ctx context.Context, who proxy.Who, req api.ReloadReques
 }
 
 func (s *Server) reload(c *call, req *api.ChangeRequest) (*api.Operation, error) {
-	if err := checkText("reason", req.Reason, maxReason); err != nil {
+	if err := checkText("reason", req.Reason, api.MaxReason); err != nil {
 		return nil, err
 	}
 	op, err := s.readAndApply(c, req)

@@ -608,6 +608,12 @@ func ExitCode(code string) int {
 // MaxDuration is the longest time that a request may ask for: more is taken for a slip of the pen.
 const MaxDuration = 30 * 24 * time.Hour
 
+// What a text may have at most, in bytes: a reason, which the journal keeps and history shows, and a message for the public.
+const (
+	MaxReason  = 1000
+	MaxMessage = 500
+)
+
 // WantDuration says what a text must be to be a Duration, and which is the longest where it is more than that.
 func WantDuration(text string) string {
 	if d, err := time.ParseDuration(text); d > MaxDuration || err != nil && durationRegexp.MatchString(text) {

@@ -36,7 +36,7 @@ type key struct {
 // The keys that several verbs have.
 var (
 	target    = key{text: func(s *Step) *string { return &s.Target }}
-	reason    = key{parse: oneLine(maxReason, func(s *Step) *string { return &s.Reason })}
+	reason    = key{parse: oneLine(api.MaxReason, func(s *Step) *string { return &s.Reason })}
 	force     = key{yes: func(s *Step) *bool { return &s.Force }}
 	drain     = key{duration: func(s *Step) *time.Duration { return &s.Drain }}
 	lasts     = key{duration: func(s *Step) *time.Duration { return &s.For }}
@@ -49,18 +49,13 @@ var (
 	toPool    = key{text: func(s *Step) *string { return &s.Pool }}
 	stopOld   = key{text: func(s *Step) *string { return &s.StopOld }}
 	startNew  = key{text: func(s *Step) *string { return &s.StartNew }}
-	watch     = key{parse: setWatch}
+	watch     = key{parse: orNone("2m", func(s *Step) *time.Duration { return &s.Watch }, func(s *Step) *bool { return &s.NoWatch })}
+	slowStart = key{parse: orNone("60s", func(s *Step) *time.Duration { return &s.SlowStart }, func(s *Step) *bool { return &s.NoSlowStart })}
 	waitFor   = key{text: func(s *Step) *string { return &s.WaitFor }}
 	rollback  = key{text: func(s *Step) *string { return &s.RollbackIf }}
 	named     = key{text: func(s *Step) *string { return &s.Snapshot }}
 	saying    = key{text: func(s *Step) *string { return &s.Text }}
-	message   = key{parse: oneLine(maxMessage, func(s *Step) *string { return &s.Message })}
-)
-
-// What the door takes at most, in bytes.
-const (
-	maxReason  = 1000
-	maxMessage = 500
+	message   = key{parse: oneLine(api.MaxMessage, func(s *Step) *string { return &s.Message })}
 )
 
 // oneLine takes a text that the door shows to people: it refuses others, and that should not wait until the step's turn.
@@ -151,14 +146,6 @@ func setAt(s *Step, text string) string {
 	return ""
 }
 
-func setSlowStart(s *Step, text string) string {
-	d, err := time.ParseDuration(text)
-	if s.SlowStart, s.NoSlowStart = d, d == 0; err != nil || d < 0 {
-		return "want a duration such as 60s, or 0s for none"
-	}
-	return ""
-}
-
 func setWebhook(s *Step, text string) string {
 	u, err := url.Parse(text)
 	if s.Webhook = text; err != nil || u.Host == "" || u.Scheme != "http" && u.Scheme != "https" {
@@ -174,12 +161,19 @@ func setUntil(s *Step, text string) string {
 	return ""
 }
 
-func setWatch(s *Step, text string) string {
-	d, err := time.ParseDuration(text)
-	if s.Watch, s.NoWatch = d, d == 0; err != nil || d < 0 {
-		return "want a duration such as 2m, or 0s for none"
+// orNone takes a duration, or 0s for none, which is another thing than nothing said.
+func orNone(such string, field func(s *Step) *time.Duration, none func(s *Step) *bool) func(*Step, string) string {
+	return func(s *Step, text string) string {
+		d, err := time.ParseDuration(text)
+		*field(s), *none(s) = d, err == nil && d == 0
+		switch {
+		case d > api.MaxDuration:
+			return api.WantDuration(text)
+		case err != nil || d < 0:
+			return "want a duration such as " + such + ", or 0s for none"
+		}
+		return ""
 	}
-	return ""
 }
 
 func targetWords(s *Step) string { return s.Target }
@@ -258,7 +252,7 @@ func init() { // verbs and their readers name each other
 		"drain": {want: "drain: SERVICE/POOL or SERVICE/POOL/SERVER", words: (*Step).place, short: setPlace, need: []string{"place"},
 			keys: map[string]key{"place": place, "drain": drain, "then": then, "reason": reason, "force": force}},
 		"ready": {want: "ready: SERVICE/POOL or SERVICE/POOL/SERVER", words: (*Step).place, short: setPlace, need: []string{"place"},
-			keys: map[string]key{"place": place, "slow_start": {parse: setSlowStart}, "reason": reason, "force": force}},
+			keys: map[string]key{"place": place, "slow_start": slowStart, "reason": reason, "force": force}},
 		"weight": {want: "weight: {place: SERVICE/POOL/SERVER, weight: N}", need: []string{"place", "weight"},
 			words: func(s *Step) string { return s.place() + " " + strconv.Itoa(s.Weight) },
 			keys:  map[string]key{"place": place, "weight": {parse: setWeight}, "reason": reason, "force": force},
