@@ -46,6 +46,7 @@ type Rollout struct {
 	looks   map[string]*look       // service → the watch that is looked at
 	samples map[string]*sampleRing // service → readings of what it has given its work to
 
+	// rolledBack counts what watches have taken back, for metrics.
 	rolledBack map[string]uint64 // service → since the door started
 }
 
@@ -112,8 +113,7 @@ func (r *Rollout) due(snap *proxy.Snapshot) []*look {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	for name, l := range r.looks {
-		svc := snap.Service(name)
-		if (svc == nil || svc.Watch == nil || !svc.Watch.Since.Equal(l.watch.Since)) && !l.busy {
+		if !l.busy && !l.of(snap.Service(name)) {
 			delete(r.looks, name)
 		}
 	}

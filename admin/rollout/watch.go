@@ -15,8 +15,8 @@ import (
 	"github.com/turnout-proxy/turnout/proxy"
 )
 
-// look is what is known of one service's watch. But for busy, next and shown, which are guarded by Rollout.mu, it is
-// touched by one look at a time.
+// look is what is known of one service's watch. It is touched by one look at a time, and by nobody else but for busy, over, next and
+// shown, which are written with Rollout.mu held.
 type look struct {
 	r       *Rollout
 	service string
@@ -53,7 +53,7 @@ func (l *look) interval() time.Duration {
 // look asks once, and acts on what it finds.
 func (l *look) look(ctx context.Context) {
 	svc := l.r.opt.Switch.Current().Service(l.service)
-	if svc == nil || svc.Watch == nil || !svc.Watch.Since.Equal(l.watch.Since) {
+	if !l.of(svc) {
 		return
 	}
 	st := State{Looks: l.shown.Looks + 1}
@@ -302,12 +302,14 @@ func wayOut(r *proxy.Refusal, target, pool string) string {
 }
 
 // gone tells whether the watch has ended, by another change.
-func (l *look) gone() bool {
-	svc := l.r.opt.Switch.Current().Service(l.service)
-	return svc == nil || svc.Watch == nil || !svc.Watch.Since.Equal(l.watch.Since)
+func (l *look) gone() bool { return !l.of(l.r.opt.Switch.Current().Service(l.service)) }
+
+// of tells whether the service is in a watch that began with this one; nil: there is no such service any more.
+func (l *look) of(svc *proxy.Service) bool {
+	return svc != nil && svc.Watch != nil && svc.Watch.Since.Equal(l.watch.Since)
 }
 
-// noteEvery bounds how often it is journalled that a breach goes on.
+// noteEvery is the least time between two lines of the journal that say what keeps a breach from being rolled back.
 const noteEvery = time.Minute
 
 // tell logs what keeps a breach from being acted upon when it changes, and journals it, which is an event too.
@@ -365,7 +367,7 @@ func (l *look) others() string {
 	l.r.mu.Lock()
 	defer l.r.mu.Unlock()
 	for _, name := range all {
-		if svc := cur.Service(name); svc == nil || svc.Watch == nil || !svc.Watch.Since.Equal(l.watch.Since) {
+		if !l.of(cur.Service(name)) {
 			continue
 		}
 		if other := l.r.looks[name]; other == nil || !other.over || !other.watch.Since.Equal(l.watch.Since) {
