@@ -282,12 +282,7 @@ func planOfStart(cfg *config.Config) []string {
 	}
 	mem := &proxy.Memory{}
 	if err == nil {
-		err = r.Replay(func(kind journal.Kind, payload []byte) error {
-			if kind == journal.Checkpoint {
-				return mem.LoadCheckpoint(payload)
-			}
-			return mem.LoadRecord(payload)
-		})
+		err = r.Replay(into(mem))
 	}
 	if err != nil {
 		return append(plan, "the journal cannot be read: "+err.Error())

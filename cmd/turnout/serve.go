@@ -186,29 +186,10 @@ func (s *serving) open(loops int) (err error) {
 		}
 	}()
 	mem := &proxy.Memory{}
-	err = s.journal.Replay(func(kind journal.Kind, payload []byte) error {
-		if kind == journal.Checkpoint {
-			return mem.LoadCheckpoint(payload)
-		}
-		return mem.LoadRecord(payload)
-	})
-	if err != nil {
+	if err := s.journal.Replay(into(mem)); err != nil {
 		return err
 	}
-	s.sw = proxy.New(cfg.Spec(), mem, proxy.Options{
-		Loops: loops, Journal: s.journal,
-		Probe:  func(ctx context.Context, srv *proxy.Server) error { return s.rounds.Probe(ctx, srv) },
-		Glance: func(srv *proxy.Server) bool { return s.rounds.Glance(srv) },
-		Ask:    s.ask,
-		Known:  func(check string) bool { return s.rounds.Check(check) != nil },
-		Gates: func(ctx context.Context, svc *proxy.Service, to *proxy.Pool) []string {
-			return s.rollout.Missing(ctx, svc, to)
-		},
-		Acted: func(r *proxy.Record) {
-			s.log.Info("change at a deadline", zap.String("verb", string(r.Verb)), zap.String("target", r.Target), zap.String("to", r.To), zap.String("reason", r.Reason), zap.Uint64("revision", r.Revision))
-		},
-		Warn: func(msg string, err error) { s.log.Warn(msg, zap.Error(err)) },
-	})
+	s.sw = proxy.New(cfg.Spec(), mem, s.switchOptions(loops))
 	s.rounds = rounds.New(s.sw, func(service, address string) *tls.Config { return s.certs.ToServer(service, address) }, s.log)
 	defer func() {
 		if err != nil {
@@ -264,6 +245,35 @@ func (s *serving) open(loops int) (err error) {
 	}
 	s.announce(loops)
 	return nil
+}
+
+// into reads what a journal has kept into a memory.
+func into(mem *proxy.Memory) func(kind journal.Kind, payload []byte) error {
+	return func(kind journal.Kind, payload []byte) error {
+		if kind == journal.Checkpoint {
+			return mem.LoadCheckpoint(payload)
+		}
+		return mem.LoadRecord(payload)
+	}
+}
+
+// switchOptions lead what the switch asks and tells to those who know and keep it. They are called once it serves, when all of
+// them are there.
+func (s *serving) switchOptions(loops int) proxy.Options {
+	return proxy.Options{
+		Loops: loops, Journal: s.journal,
+		Probe:  func(ctx context.Context, srv *proxy.Server) error { return s.rounds.Probe(ctx, srv) },
+		Glance: func(srv *proxy.Server) bool { return s.rounds.Glance(srv) },
+		Ask:    s.ask,
+		Known:  func(check string) bool { return s.rounds.Check(check) != nil },
+		Gates: func(ctx context.Context, svc *proxy.Service, to *proxy.Pool) []string {
+			return s.rollout.Missing(ctx, svc, to)
+		},
+		Acted: func(r *proxy.Record) {
+			s.log.Info("change at a deadline", zap.String("verb", string(r.Verb)), zap.String("target", r.Target), zap.String("to", r.To), zap.String("reason", r.Reason), zap.Uint64("revision", r.Revision))
+		},
+		Warn: func(msg string, err error) { s.log.Warn(msg, zap.Error(err)) },
+	}
 }
 
 func (s *serving) openAdmin(cfg *config.Config) error {

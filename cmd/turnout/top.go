@@ -10,6 +10,7 @@ import (
 	"math"
 	"slices"
 	"strconv"
+	"strings"
 	"time"
 
 	dto "github.com/prometheus/client_model/go"
@@ -125,11 +126,12 @@ type frameOfTop struct {
 
 // counted is what has been counted for one row since the door started.
 type counted struct {
-	row                                 load
-	started, failures, toServer, toClnt uint64
-	http                                bool
-	requests, failed                    float64
-	latency                             []bucket
+	row                load
+	started, failures  uint64 // connections to servers that were established, and that could not be
+	toServer, toClient uint64 // bytes
+	http               bool
+	requests, failed   float64  // of http
+	latency            []bucket // of its requests
 }
 
 // bucket has how many requests took le seconds at most.
@@ -188,20 +190,20 @@ func (l *loads) pool(service, pool string, s api.Service, servers bool, families
 	for _, name := range sortedKeys(p.Servers) {
 		srv := p.Servers[name]
 		one := &counted{row: load{Service: service, Pool: pool, Server: name, State: srv.State}, started: srv.Total, failures: srv.DialFailures,
-			toServer: srv.BytesToServer, toClnt: srv.BytesToClient}
+			toServer: srv.BytesToServer, toClient: srv.BytesToClient}
 		one.row.Connections = srv.Connections
 		sum.started, sum.failures = sum.started+one.started, sum.failures+one.failures
-		sum.toServer, sum.toClnt = sum.toServer+one.toServer, sum.toClnt+one.toClnt
+		sum.toServer, sum.toClient = sum.toServer+one.toServer, sum.toClient+one.toClient
 		if servers {
 			l.rows = append(l.rows, one)
 		}
 	}
 }
 
-// sumOf adds up what a family counted with these labels; code: only with a code that begins so.
+// sumOf adds up what a family counted with these labels and a code that begins so.
 func sumOf(families map[string]*dto.MetricFamily, family, code string, labels map[string]string) (sum float64) {
 	for _, m := range families[family].GetMetric() {
-		if has(m, labels) && (code == "" || len(labelOf(m, "code")) >= len(code) && labelOf(m, "code")[:len(code)] == code) {
+		if has(m, labels) && strings.HasPrefix(labelOf(m, "code"), code) {
 			sum += m.GetCounter().GetValue()
 		}
 	}
@@ -256,7 +258,7 @@ func (l *loads) since(before *loads) *frameOfTop {
 		row.New = float64(c.started-old.started) / f.Seconds
 		row.Failures = float64(c.failures-min(old.failures, c.failures)) / f.Seconds
 		row.ToServer = float64(c.toServer-min(old.toServer, c.toServer)) / f.Seconds
-		row.ToClient = float64(c.toClnt-min(old.toClnt, c.toClnt)) / f.Seconds
+		row.ToClient = float64(c.toClient-min(old.toClient, c.toClient)) / f.Seconds
 		if c.http {
 			requests, failed := (c.requests-old.requests)/f.Seconds, max(0, c.failed-old.failed)/f.Seconds
 			row.Requests, row.Failed = &requests, &failed
