@@ -53,6 +53,30 @@ const (
 // the round's begin, and a loop that was kept from its processor takes what has just moved for long ago.
 const idleLooks = 2
 
+// IdleCut is for how many nanoseconds nothing has moved on a connection that counts as idle.
+const IdleCut = int64(20 * time.Millisecond)
+
+// Looks are a loop's looks at the connections of a server (Plane.Cut). They belong to the loop.
+type Looks struct {
+	// Cuts: which of the connections end when their clients begin to ask anew (CutAfterAnswer). The quiet point clears it,
+	// since a change may have ended the drain; a drain that goes on sets it again.
+	Cuts Cuts
+
+	// at: when the last one was, and those before, by the loop's clock. What has moved since the earliest is not idle, however
+	// long ago the loop takes it to be.
+	at [idleLooks]int64
+}
+
+// Idle tells whether a connection on which something has moved last at that time has not moved for idleLooks looks.
+func (l *Looks) Idle(last int64) bool { return last < l.at[idleLooks-1] }
+
+// Done says that a look has just ended.
+func (l *Looks) Done(cuts Cuts, now int64) {
+	l.Cuts = cuts
+	copy(l.at[1:], l.at[:])
+	l.at[0] = now
+}
+
 // cutTime is how long it takes to end all connections whose time comes evenly spread over a time.
 func cutTime(over time.Duration) time.Duration { return over + cutIdleFor + cutAfterFor + cutNowFor }
 

@@ -200,18 +200,15 @@ func (w *worker) ignore(c *conn) {
 	}
 }
 
-// quiet tells whether nothing is under way on a started connection: the last byte came from the server idleCut ago, and
+// quiet tells whether nothing is under way on a started connection: the last byte came from the server proxy.IdleCut ago, and
 // neither side has anything that is not carried yet.
 func (w *worker) quiet(c *conn) bool {
-	if w.loop.Now()-c.last < idleCut || !w.carriedAll(c) {
+	if w.loop.Now()-c.last < proxy.IdleCut || !w.carriedAll(c) {
 		return false
 	}
 	n, err := loop.InQueue(int(c.fd[client]))
 	return err == 0 && n == 0
 }
-
-// idleCut is for how long nothing has moved on a connection that counts as idle.
-const idleCut = int64(20 * time.Millisecond)
 
 // Cut ends connections of a server as far as cuts allows; see proxy.Cut.
 func (w *worker) Cut(srv *proxy.Server, cuts proxy.Cuts) {
@@ -229,14 +226,12 @@ func (w *worker) Cut(srv *proxy.Server, cuts proxy.Cuts) {
 				_ = loop.SetLinger0(int(c.fd[server]))
 				w.end(slot, c, endReset)
 			}
-		case c.last < w.targets[ti].looks[1] && w.quiet(c):
+		case w.targets[ti].looks.Idle(c.last) && w.quiet(c):
 			w.leave(slot, c)
 		case how == proxy.CutNow:
 			w.end(slot, c, endCutOff)
 		}
 		slot = next
 	}
-	t := &w.targets[ti]
-	t.cuts = cuts
-	t.looks = [...]int64{w.loop.Now(), t.looks[0]}
+	w.targets[ti].looks.Done(cuts, w.loop.Now())
 }

@@ -11,9 +11,6 @@ import (
 	"github.com/turnout-proxy/turnout/proxy/loop"
 )
 
-// IdleCut is for how long nothing has moved on a connection that counts as idle, in nanoseconds.
-const IdleCut = idleCut
-
 // Lent is what the plane's connections hold at the moment.
 type Lent struct {
 	Conns, Bufs, Pipes, Timers, Headers int

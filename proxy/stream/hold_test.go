@@ -12,7 +12,6 @@ import (
 	"time"
 
 	"github.com/turnout-proxy/turnout/proxy"
-	"github.com/turnout-proxy/turnout/proxy/stream"
 )
 
 func (d *door) held() int { return d.Current().Service("svc").Held() }
@@ -405,7 +404,7 @@ func TestDrain_AnAnswerInPiecesIsNotCutInTheMiddle(t *testing.T) {
 		op := d.drainOf(50*time.Millisecond, "")
 		for i, c := range conns {
 			all, err := readAll(c)
-			if paused[i].Load() >= stream.IdleCut {
+			if paused[i].Load() >= proxy.IdleCut {
 				continue
 			}
 			judged++
@@ -503,7 +502,7 @@ func TestDrain_ABusyConnectionIsCutBetweenTwoAnswers(t *testing.T) {
 					return
 				}
 				if n, err := io.ReadFull(c, got); err != nil {
-					if n != 0 && int64(time.Since(asked)) < stream.IdleCut {
+					if n != 0 && int64(time.Since(asked)) < proxy.IdleCut {
 						t.Errorf("cut after %d of %d bytes: %v", n, answer, err)
 					}
 					return

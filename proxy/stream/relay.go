@@ -212,7 +212,7 @@ func (w *worker) ended(slot uint32, c *conn, s int) bool {
 // asksAnew tells, of a connection that is to end after the answer it is in, whether its client has begun to ask again: its
 // first bytes after the server's are there, and none of them is carried yet. A pause of the server ends no answer.
 func (w *worker) asksAnew(slot uint32, c *conn) bool {
-	if w.targets[c.target].cuts.Of(w.loop.ID(), slot) < proxy.CutAfterAnswer || !w.carriedAll(c) {
+	if w.targets[c.target].looks.Cuts.Of(w.loop.ID(), slot) < proxy.CutAfterAnswer || !w.carriedAll(c) {
 		return false
 	}
 	asked, err := loop.InQueue(int(c.fd[client]))

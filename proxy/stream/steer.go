@@ -295,7 +295,7 @@ func (w *worker) unstarve(slot uint32, c *conn) {
 func (w *worker) TakeBack() {
 	snap := w.sw.Current()
 	for i := range w.targets {
-		w.targets[i].cuts = proxy.Cuts{}
+		w.targets[i].looks.Cuts = proxy.Cuts{}
 	}
 	for slot := w.dials; slot != none; {
 		c := w.conns.Get(slot)

@@ -12,13 +12,7 @@ type target struct {
 	conns  uint32 // list of relaying conns, and of those by which a reset is on its way to it
 	dials  int32  // conns that dial it, or whose client is yet to be reset
 	count  int32  // conns in the list
-
-	// cuts: which of its connections end when their clients begin to ask anew (proxy.CutAfterAnswer). The quiet
-	// point clears it, since a change may have ended the drain; a drain that goes on sets it again.
-	cuts proxy.Cuts
-	// looks: when Cut looked at its connections the last time, and the time before: of the loop's clock. What has moved since
-	// the latter is not idle, however long ago the loop takes it to be (proxy.CutIdle).
-	looks [2]int64
+	looks  proxy.Looks
 }
 
 // target finds or makes the loop's target of a server.

@@ -219,13 +219,18 @@ func (w *worker) Cut(s *proxy.Server, cuts proxy.Cuts) {
 		c := w.clients.Get(slot)
 		switch how := cuts.Of(w.loop.ID(), slot); {
 		case how == proxy.CutNot:
-		case c.state == tunneling:
-			w.cutTunnel(slot, c, u, how)
+		case how == proxy.CutNow && c.state == tunneling:
+			w.logEnd(slot, c, endCut)
+			w.detachAs(slot, c, true, true)
+			w.close(slot, c, true)
 		case how == proxy.CutNow:
 			w.cutRequest(slot, c)
+		case c.state == tunneling:
+			w.cutTunnel(slot, c, u, w.targets[ti].looks.Idle(c.waited))
 		}
 		us = next
 	}
+	w.targets[ti].looks.Done(cuts, w.loop.Now())
 }
 
 // cutRequest ends a request under way.

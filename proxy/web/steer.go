@@ -194,6 +194,7 @@ func (w *worker) TakeBack() {
 		if t.server == nil {
 			continue
 		}
+		t.looks.Cuts = proxy.Cuts{}
 		svc := snap.Service(t.server.Service)
 		if old := t.service; old != nil && svc != nil && old != svc && !sameTLS(old.Spec.ServerTLS, svc.Spec.ServerTLS) {
 			w.closeIdle(int32(i)) // they speak otherwise than it is wanted now

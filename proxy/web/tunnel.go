@@ -2,9 +2,9 @@ package web
 
 import (
 	"syscall"
-	"time"
 
 	"github.com/turnout-proxy/turnout/proxy"
+	"github.com/turnout-proxy/turnout/proxy/loop"
 )
 
 // A tunnel is what a request with Upgrade becomes when its server switches protocols (RFC 9110 7.8): both connections
@@ -87,6 +87,7 @@ func (w *worker) dig(slot uint32, c *client, us uint32, u *upstream, out, b []by
 	c.state = tunneling
 	c.flags |= closing
 	u.flags |= upLast
+	w.moved(slot, c)
 	if c.info.Upgrade.WebSocket() {
 		c.flags |= webSocket
 		c.fromServer.feed(b, false)
@@ -128,6 +129,7 @@ func (w *worker) tunnelUp(slot uint32, c *client, u *upstream) (moved, alive boo
 		if c.flags&eof != 0 && !c.in.pending() && !u.out.pending() {
 			if u.flags&upShut == 0 {
 				u.flags |= upShut
+				c.flags |= asking // an end of stream is a word too: an answer may come of it
 				w.shutUp(c.up, u)
 			}
 			return false, w.tunnelEnds(slot, c, u)
@@ -141,6 +143,11 @@ func (w *worker) tunnelUp(slot uint32, c *client, u *upstream) (moved, alive boo
 	if u.flags&upShut != 0 { // the door has said its close frame: what comes now is the answer to it
 		return true, true
 	}
+	if w.asksAnew(slot, c, u) {
+		w.leaveTunnel(slot, c)
+		return false, false
+	}
+	c.flags |= asking
 	n := len(buf)
 	if c.flags&webSocket != 0 {
 		n = c.fromClient.feed(buf, c.flags&restarting != 0)
@@ -194,6 +201,7 @@ func (w *worker) tunnelDown(slot uint32, c *client, u *upstream) (moved, alive b
 		b = b[:c.fromServer.feed(b, c.flags&restarting != 0)]
 	}
 	w.claims.Carried(w.targets[u.target].server, 0, len(b))
+	c.flags &^= asking
 	w.moved(slot, c)
 	if !w.put(slot, c, nil, b) {
 		return false, false
@@ -243,17 +251,10 @@ func (w *worker) moved(slot uint32, c *client) {
 	w.deadline(slot, c, at)
 }
 
-// tunnelIdle is how long nothing has moved in a tunnel that a drain's deadline ends gently.
-const tunnelIdle = int64(20 * time.Millisecond)
-
-// cutTunnel ends a tunnel as far as how allows: a WebSocket by a close frame as soon as both directions are
-// between two frames, others when nothing is under way.
-func (w *worker) cutTunnel(slot uint32, c *client, u *upstream, how proxy.Cut) {
+// cutTunnel ends a tunnel gently, if that can be done now: a WebSocket by a close frame as soon as both directions are
+// between two frames; another if it is idle, as far as the looks at it tell, and nothing is under way.
+func (w *worker) cutTunnel(slot uint32, c *client, u *upstream, idle bool) {
 	switch {
-	case how == proxy.CutNow:
-		w.logEnd(slot, c, endCut)
-		w.detachAs(slot, c, true, true)
-		w.close(slot, c, true)
 	case c.flags&restarting != 0: // its answers are awaited
 	case c.flags&webSocket != 0:
 		c.flags |= restarting
@@ -263,11 +264,35 @@ func (w *worker) cutTunnel(slot uint32, c *client, u *upstream, how proxy.Cut) {
 		if c.fromServer.between() {
 			w.closeFrameDown(slot, c)
 		}
-	case w.loop.Now()-c.waited > tunnelIdle && !c.blocked() && !u.out.pending():
-		w.logEnd(slot, c, endCut)
-		w.detachAs(slot, c, false, true)
-		w.say(slot, c)
+	case idle && w.loop.Now()-c.waited >= proxy.IdleCut && w.carriedAll(c, u) && c.flags&readable == 0 && !c.in.pending():
+		if n, err := loop.InQueue(int(c.fd)); err == 0 && n == 0 {
+			w.leaveTunnel(slot, c)
+		}
 	}
+}
+
+// carriedAll tells whether the last bytes in a tunnel were the server's, and all that it has said is carried.
+func (w *worker) carriedAll(c *client, u *upstream) bool {
+	if c.flags&asking != 0 || c.blocked() || u.out.pending() || u.flags&upReadable != 0 {
+		return false
+	}
+	n, err := loop.InQueue(int(u.fd))
+	return err == 0 && n == 0
+}
+
+// asksAnew tells, of a tunnel that is to end after the answer it is in, whether its client, of whom bytes were read, has begun
+// to ask again: none of them is carried yet. A pause of the server ends no answer.
+func (w *worker) asksAnew(slot uint32, c *client, u *upstream) bool {
+	return c.flags&webSocket == 0 && w.targets[u.target].looks.Cuts.Of(w.loop.ID(), slot) >= proxy.CutAfterAnswer && w.carriedAll(c, u)
+}
+
+// leaveTunnel ends a tunnel between two answers: the client gets an end of stream, and what it says from now on goes nowhere,
+// but is read: met by a closed socket it would be answered by a reset, which can throw away the end of the answer.
+func (w *worker) leaveTunnel(slot uint32, c *client) {
+	w.logEnd(slot, c, endCut)
+	w.detachAs(slot, c, false, true)
+	c.flags |= readable
+	w.say(slot, c)
 }
 
 // closeFrameDown says 1012 to the client and ends the door's side.

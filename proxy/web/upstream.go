@@ -63,6 +63,7 @@ type target struct {
 	idle, busy uint32         // lists of upstreams
 	idles      int32          // how many are in the list
 	inUse      int32          // dialled or busy
+	looks      proxy.Looks    // at its tunnels
 	gives      bool           // it is given new work; as of the last quiet point
 	open       bool           // it is, or requests of sessions are led to it
 }

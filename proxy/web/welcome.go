@@ -143,7 +143,7 @@ func (w *worker) End() {
 	})
 	w.clients.All(func(slot uint32, c *client) bool {
 		if c.state == tunneling {
-			w.cutTunnel(slot, c, w.upstreams.Get(c.up), proxy.CutIdle)
+			w.cutTunnel(slot, c, w.upstreams.Get(c.up), true)
 			if !w.clients.Check(slot, w.clients.Gen(slot)) {
 				return true
 			}

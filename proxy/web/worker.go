@@ -50,7 +50,7 @@ type client struct {
 	began    int64 // the request: its first byte
 	until    int64 // the deadline of the step it is in; 0: none
 	armed    int64 // when its timer goes off, at or before until; 0: it does not
-	waited   int64 // waiting, starved: when that ends
+	waited   int64 // waiting, starved: when that ends; tunneling: when bytes were carried last
 
 	rev      uint64 // of the snapshot its claim was made from; 0: none was made yet for this request
 	tried    proxy.Tried
@@ -97,6 +97,7 @@ const (
 	inSession                    // worker.sessions has what carries its bytes
 	overTLS                      // and it is TLS
 	webSocket                    // tunneling: the frames are followed
+	asking                       // tunneling: the last bytes were the client's
 	restarting                   // tunneling: a close frame was said, or will be between two frames
 	counted                      // logEnd has counted it
 	parted                       // carrying: the client has ended its side, and will be asked whether it is still there
