@@ -50,12 +50,14 @@ type Rollout struct {
 	rolledBack map[string]uint64 // service → since the door started
 }
 
-// New begins to look after watches, also those that the journal remembers. Close ends it.
+// New makes what asks gates and takes snapshots. It looks after no watch before Start.
 func New(opt Options) *Rollout {
-	r := &Rollout{opt: opt, end: make(chan struct{}), looks: map[string]*look{}, samples: map[string]*sampleRing{}, rolledBack: map[string]uint64{}}
-	r.job.Go(r.run) // ends with Close
-	return r
+	return &Rollout{opt: opt, end: make(chan struct{}), looks: map[string]*look{}, samples: map[string]*sampleRing{}, rolledBack: map[string]uint64{}}
 }
+
+// Start begins to look after watches, also those that the journal remembers; the next step of one may ask gates at once. Close ends
+// it.
+func (r *Rollout) Start() { r.job.Go(r.run) } // ends with Close
 
 // Close ends all looks; the watches stay in the journal.
 func (r *Rollout) Close() {

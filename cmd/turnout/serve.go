@@ -228,6 +228,7 @@ func (s *serving) open(loops int) (err error) {
 		}
 	}()
 	s.rollout = rollout.New(rollout.Options{Switch: s.sw, Checks: s.rounds, Log: s.log, Dir: filepath.Join(cfg.StateDir, "snapshots"), Config: s.inForce})
+	s.rollout.Start() // not before the switch finds it for gates
 	defer func() {
 		if err != nil {
 			s.rollout.Close()
