@@ -65,7 +65,7 @@ func (s *Switch) startDrain(op *Operation, m *move) *drain {
 	op.mu.Lock()
 	op.drains++
 	op.mu.Unlock()
-	go s.runDrain(d)
+	go s.runDrain(d) // ends when its servers are empty, or with the drain's deadline and its cuts
 	return d
 }
 

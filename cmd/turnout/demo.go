@@ -273,7 +273,7 @@ func (d *demo) drive() *traffic {
 		t.workers.Go(func() { t.repeat(t.once) }) // ends with stop
 	}
 	for range demoLong {
-		t.workers.Go(func() { t.repeat(t.stay) })
+		t.workers.Go(func() { t.repeat(t.stay) }) // ends with stop
 	}
 	return t
 }

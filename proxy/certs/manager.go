@@ -44,7 +44,7 @@ func New(opt Options) *Manager {
 	m := &Manager{opt: opt, stop: cancel}
 	m.byService.Store(&map[string]*identity{})
 	m.servers.Store(&map[string]*toServers{})
-	m.running.Go(func() { m.look(ctx) })
+	m.running.Go(func() { m.look(ctx) }) // ends with Close
 	return m
 }
 

@@ -201,7 +201,7 @@ func (s *servers) part(at place) {
 	}
 	s.mu.Unlock()
 	for _, c := range unused {
-		go func() { _ = c.Close() }() // not on the loop that asks
+		go func() { _ = c.Close() }() // ends at once; not on the loop that asks
 	}
 }
 
