@@ -39,8 +39,6 @@
 package api
 
 import (
-	"fmt"
-	"regexp"
 	"time"
 )
 
@@ -553,89 +551,4 @@ type Version struct {
 	Commit  string `json:"commit,omitempty"`
 	Go      string `json:"go"`
 	OS      string `json:"os"`
-}
-
-// Error says what failed, what still holds and what to do next.
-type Error struct {
-	Code    string   `json:"code"` // one of the Code constants
-	Message string   `json:"message"`
-	Holds   string   `json:"holds,omitempty"`
-	Hint    string   `json:"hint,omitempty"`
-	Details []string `json:"details,omitempty"` // e.g. every mistake in a file
-}
-
-// Error makes *Error an error.
-func (e *Error) Error() string { return e.Message }
-
-// Codes of an Error. ExitCode maps each to the CLI's exit code.
-const (
-	CodeFailed      = "failed"      // 1
-	CodeUsage       = "usage"       // 2
-	CodeUnreachable = "unreachable" // 3
-	CodeGate        = "gate"        // 4: nothing changed
-	CodeTimeout     = "timeout"     // 5: state as before
-	CodeCut         = "cut"         // 6: done, but connections were cut
-	CodeConflict    = "conflict"    // 7
-	CodeRolledBack  = "rolled_back" // 8
-	CodePermission  = "permission"  // 9
-	CodeNotFound    = "not_found"   // 1, HTTP 404
-	CodeJournal     = "journal"     // 1, HTTP 507: the change could not be made durable, so it was not made
-)
-
-// ExitCode is the CLI's exit code for an error code; unknown codes are 1.
-func ExitCode(code string) int {
-	switch code {
-	case CodeUsage:
-		return 2
-	case CodeUnreachable:
-		return 3
-	case CodeGate:
-		return 4
-	case CodeTimeout:
-		return 5
-	case CodeCut:
-		return 6
-	case CodeConflict:
-		return 7
-	case CodeRolledBack:
-		return 8
-	case CodePermission:
-		return 9
-	}
-	return 1
-}
-
-// MaxDuration is the longest time that a request may ask for: more is taken for a slip of the pen.
-const MaxDuration = 30 * 24 * time.Hour
-
-// What a text may have at most, in bytes: a reason, which the journal keeps and history shows, and a message for the public.
-const (
-	MaxReason  = 1000
-	MaxMessage = 500
-)
-
-// WantDuration says what a text must be to be a Duration, and which is the longest where it is more than that.
-func WantDuration(text string) string {
-	if d, err := time.ParseDuration(text); d > MaxDuration || err != nil && durationRegexp.MatchString(text) {
-		return "want at most 720h (30 days)"
-	}
-	return "want a duration with a unit, such as 30s or 1m30s"
-}
-
-var durationRegexp = regexp.MustCompile(`^([0-9.]+(ns|us|µs|μs|ms|s|m|h))+$`)
-
-// Duration is a time.Duration that is a string such as "1m30s" in JSON.
-type Duration time.Duration
-
-// MarshalText implements encoding.TextMarshaler.
-func (d Duration) MarshalText() ([]byte, error) { return []byte(time.Duration(d).String()), nil }
-
-// UnmarshalText implements encoding.TextUnmarshaler.
-func (d *Duration) UnmarshalText(b []byte) error {
-	v, err := time.ParseDuration(string(b))
-	if err != nil {
-		return fmt.Errorf("%q: %s", b, WantDuration(string(b)))
-	}
-	*d = Duration(v)
-	return nil
 }
