@@ -39,6 +39,7 @@ var (
 	descRolledBack  = desc("rollbacks_total", "Swaps of the service that a watch took back.", "service")
 	descReadOnly    = desc("read_only", "1 while the door itself answers the service's unsafe requests.", "service")
 	descMaintenance = desc("maintenance", "1 while the door itself answers the service's new clients.", "service")
+	descAnnounced   = desc("maintenance_announced_timestamp_seconds", "When the maintenance that is announced for the service begins; absent when none is.", "service")
 	descAccepted    = desc("clients_accepted_total", "Clients accepted by the door.", "service")
 	descRefused     = desc("clients_refused_total", "Clients answered by the door itself: refused (maintenance, or no server), hold_overflow (too many wait), hold_timeout (waited too long), malformed (no valid PROXY header).", "service", "reason")
 	descHeld        = desc("held", "Clients waiting at the door.", "service")
@@ -76,7 +77,7 @@ var (
 // Describe implements prometheus.Collector.
 func (collector) Describe(out chan<- *prometheus.Desc) {
 	for _, d := range []*prometheus.Desc{
-		descBuild, descRevision, descFrozen, descActive, descShare, descReady, descConflict, descFailovers, descWatched, descBreached, descRolledBack, descMaintenance, descReadOnly, descAccepted, descRefused, descHeld, descHeldTotal,
+		descBuild, descRevision, descFrozen, descActive, descShare, descReady, descConflict, descFailovers, descWatched, descBreached, descRolledBack, descMaintenance, descAnnounced, descReadOnly, descAccepted, descRefused, descHeld, descHeldTotal,
 		descOverlap, descLastSwap, descTotal, descOpen, descDialing, descFailures, descBytes, descRequests, descOwn, descDuration, descResteered, descCut,
 		descHealth, descTransitions, descDraining, descSwaps, descReloads, descReloadGood, descReloadTime, descJournal,
 		descHandshakes, descNotAfter, descCertGood,
@@ -201,6 +202,9 @@ func (out scrape) service(svc *proxy.Service, stats *proxy.Stats) {
 	out.counter(descFailovers, stats.Failovers[name], name)
 	out.gauge(descReady, oneIf(svc.Active.Able()), name)
 	out.gauge(descMaintenance, oneIf(svc.Maintenance != nil), name)
+	if a := svc.Announced; a != nil {
+		out.gauge(descAnnounced, float64(a.From.UnixMilli())/1000, name)
+	}
 	out.gauge(descReadOnly, oneIf(svc.ReadOnly != nil), name)
 	out.counter(descAccepted, n.Accepted, name)
 	out.counter(descRefused, n.Refused, name, "refused")

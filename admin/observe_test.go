@@ -53,6 +53,8 @@ func value(families map[string]*dto.MetricFamily, name string, labels ...string)
 func TestMetrics_AreAsPrometheusWantsThem(t *testing.T) {
 	d := open(t)
 	d.done(d.Swap(t.Context(), "all", api.SwapRequest{}))
+	at := time.Now().Add(time.Hour)
+	d.done(d.Maintenance(t.Context(), "api", api.MaintenanceRequest{On: new(true), At: &at}))
 	problems, err := testutil.GatherAndLint(d.server.registry)
 	if err != nil {
 		t.Fatal(err)
@@ -68,6 +70,24 @@ func TestMetrics_AreAsPrometheusWantsThem(t *testing.T) {
 			t.Errorf("%s has no help", name)
 		}
 	}
+}
+
+func TestMetrics_SayWhenAnAnnouncedMaintenanceBegins(t *testing.T) {
+	d := open(t)
+	const metric = "maintenance_announced_timestamp_seconds"
+	want := func(api, db float64) {
+		t.Helper()
+		m := d.scrape()
+		if a, b := value(m, metric, "api"), value(m, metric, "db"); a != api || b != db {
+			t.Errorf("got %v and %v, want %v and %v", a, b, api, db)
+		}
+	}
+	want(-1, -1)
+	at := time.Now().Add(time.Hour).Truncate(time.Second)
+	d.done(d.Maintenance(t.Context(), "db", api.MaintenanceRequest{On: new(true), At: &at}))
+	want(-1, float64(at.Unix()))
+	d.done(d.Maintenance(t.Context(), "db", api.MaintenanceRequest{Cancel: true}))
+	want(-1, -1)
 }
 
 func TestMetrics_CountWhatHappened(t *testing.T) {
