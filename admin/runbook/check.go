@@ -212,6 +212,9 @@ func (c *check) change(ctx context.Context, s *Step, planned bool) []string {
 	switch {
 	case !fresh && !checkless(e): // how things are now says nothing of how they will be then
 		return later(s, planned)
+	case e != nil && e.Code == api.CodeConflict && e.Hint != "": // the way out is another command, not another runbook
+		c.refuse(s, "%s; %s", e.Message, e.Hint)
+		return []string{"cannot be done"}
 	case err != nil:
 		c.refuse(s, "%s", e.Message)
 		return []string{"cannot be done"}
