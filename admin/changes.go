@@ -249,6 +249,10 @@ func waits(req *api.ChangeRequest) bool { return req.Wait == nil || *req.Wait }
 // answer, which then need not wait for it.
 func (s *Server) apply(c *call, ch proxy.Change, now bool) (*proxy.Operation, error) {
 	before := s.opt.Switch.Current()
+	answered := make(chan struct{})
+	if !now {
+		ch.Answered = answered
+	}
 	op, err := s.opt.Switch.Apply(c.ctx, ch)
 	target := pathOf(&ch)
 	if err != nil {
@@ -265,7 +269,7 @@ func (s *Server) apply(c *call, ch proxy.Change, now bool) (*proxy.Operation, er
 	if now {
 		audit()
 	} else {
-		c.after = audit
+		c.after = func() { close(answered); audit() }
 	}
 	return op, nil
 }

@@ -82,6 +82,10 @@ type Change struct {
 	Spec       *Spec                         // reload
 	Detail     string                        // reload: what the file is, for history
 
+	// Answered is closed when the answer is on its way to whoever asked, who does not wait for drains; nil: at once. See
+	// Switch.letAnswer.
+	Answered <-chan struct{}
+
 	expiry   bool      // a deadline of the door's own: not refused by freeze, and made even when it cannot be journalled
 	deadline time.Time // expiry: what ends later than this was set meanwhile and stays
 	members  []string  // expiry: the services whose deadline it is, whatever Target says; nil: those of Target

@@ -64,6 +64,8 @@ type Switch struct {
 	// give the same pointer had no change between them, which is what Claimer.Start relies on.
 	cur atomic.Pointer[Snapshot]
 
+	latest atomic.Pointer[Operation] // the last one committed; see letAnswer
+
 	opt Options
 	ops operations
 	hub hub
@@ -266,6 +268,7 @@ func (s *Switch) commit(op *Operation, ch Change) error {
 	proofs := op.proofs(p)
 
 	s.settleCuts(p.Next)
+	s.latest.Store(op)
 	s.cur.Store(p.Next) // from here on each new claim sees the change
 	stored := Clock()
 	if prepared != nil {

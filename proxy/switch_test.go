@@ -362,3 +362,31 @@ func TestClock_DeadlinesOfARunningDoorAreMonotonic(t *testing.T) {
 		}
 	}
 }
+
+// What drains do is put off until the change that began or ended them is answered, and never for long.
+func TestDrain_LeavesTheProcessorsToTheAnswer(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
+		sw := doorOn(t, newPlane(1), &journal{}, two(t, "web"), &proxy.Memory{})
+		state := func(op *proxy.Operation) proxy.State {
+			synctest.Wait()
+			return op.View().State
+		}
+		answered := make(chan struct{})
+		first := must(t, sw, proxy.Change{Verb: proxy.VerbSwap, Target: "web", Answered: answered})
+		if s := state(first); s != proxy.StateDraining {
+			t.Errorf("before its answer it is %s", s)
+		}
+		close(answered)
+		if s := state(first); s != proxy.StateDone {
+			t.Errorf("after its answer it is %s", s)
+		}
+		second := must(t, sw, proxy.Change{Verb: proxy.VerbBack, Target: "web", Answered: make(chan struct{})})
+		if s := state(second); s != proxy.StateDraining {
+			t.Errorf("the second, before its answer, is %s", s)
+		}
+		time.Sleep(time.Second)
+		if s := state(second); s != proxy.StateDone {
+			t.Errorf("nobody takes its answer, and a second later it is %s", s)
+		}
+	})
+}
