@@ -198,13 +198,17 @@ func (s *Server) watched(ch *proxy.Change, req *api.SwapRequest) error {
 }
 
 func (s *Server) getSnapshots(*call) (any, error) {
-	all, err := s.opt.Rollout.List()
+	all, damaged, err := s.opt.Rollout.List()
 	if err != nil {
 		return nil, err
 	}
-	out := make([]api.Snapshot, 0, len(all))
+	out := make([]api.Snapshot, 0, len(all)+len(damaged))
 	for i := range all {
 		out = append(out, snapshotOf(&all[i]))
+	}
+	for i := range damaged {
+		d := &damaged[i]
+		out = append(out, api.Snapshot{Name: d.Name, File: d.File, Damaged: d.Err.Error(), Services: map[string]api.SnapshotOf{}})
 	}
 	return out, nil
 }
@@ -265,7 +269,7 @@ func (s *Server) snapshotError(name string, there *rollout.Snapshot, err error) 
 		return usage("%q: %v", name, err)
 	case errors.Is(err, fs.ErrNotExist):
 		hint := "`turnout snapshot take NAME` takes one; there are none"
-		if all, err := s.opt.Rollout.List(); err == nil && len(all) > 0 {
+		if all, _, err := s.opt.Rollout.List(); err == nil && len(all) > 0 {
 			names := make([]string, len(all))
 			for i := range all {
 				names[i] = all[i].Name

@@ -19,7 +19,7 @@
 //	GET  /v1/services/{service}/pools/{pool}/probe                  Probe   (asks all checks of its servers now)
 //	GET  /v1/services/{service}/pools/{pool}/servers/{server}/probe Probe
 //	GET  /v1/services/{target}/gate                     Gates             (?to=POOL; asks now, changes nothing)
-//	GET  /v1/snapshots                                  []Snapshot        (oldest first)
+//	GET  /v1/snapshots                                  []Snapshot        (oldest first; after them the damaged ones)
 //	POST /v1/snapshots/{name}                           SnapshotRequest → Snapshot
 //	GET  /v1/snapshots/{name}/compare                   Compared          (?with=NAME: with that one; else with now)
 //	POST /v1/services/{service}/pools/{pool}[/servers/{server}]/request  RequestRequest → Requested  (http: sends it through the door, as a preview)
@@ -177,7 +177,9 @@ type SnapshotRequest struct {
 // Snapshot is what services were like at one time.
 type Snapshot struct {
 	Name     string                `json:"name"`
-	Taken    time.Time             `json:"taken"`
+	Taken    time.Time             `json:"taken,omitzero"`    // zero: it is damaged
+	Damaged  string                `json:"damaged,omitempty"` // in a list: why its File cannot be used
+	File     string                `json:"file,omitempty"`    // of one that is damaged
 	By       string                `json:"by,omitempty"`
 	Reason   string                `json:"reason,omitempty"`
 	Config   string                `json:"config"`

@@ -124,7 +124,7 @@ func (r *Rollout) write(name string, b []byte, replace bool) error {
 func (r *Rollout) path(name string) string { return filepath.Join(r.opt.Dir, name+".json") }
 
 func (r *Rollout) prune() error {
-	all, err := r.List()
+	all, _, err := r.List() // a damaged one is not the door's to remove
 	for err == nil && len(all) > maxSnapshots {
 		err = os.Remove(r.path(all[0].Name))
 		all = all[1:]
@@ -132,27 +132,34 @@ func (r *Rollout) prune() error {
 	return err
 }
 
-// List is all snapshots, oldest first, without what is in them.
-func (r *Rollout) List() ([]Snapshot, error) {
+// Damaged is a snapshot whose file cannot be used, and is left as it is.
+type Damaged struct {
+	Name, File string
+	Err        error
+}
+
+// List is all snapshots, oldest first, and those that are damaged, by name.
+func (r *Rollout) List() (out []Snapshot, damaged []Damaged, err error) {
 	names, err := os.ReadDir(r.opt.Dir)
 	if errors.Is(err, fs.ErrNotExist) {
-		return nil, nil
+		return nil, nil, nil
 	}
-	var out []Snapshot
 	for _, n := range names {
 		name, ok := strings.CutSuffix(n.Name(), ".json")
 		if !ok || !snapshotName.MatchString(name) {
 			continue
 		}
 		s, err := r.Load(name)
-		if err != nil {
-			r.opt.Log.Warn("a snapshot is left out", zap.Error(err))
-			continue
+		switch {
+		case errors.Is(err, fs.ErrNotExist): // it was removed just now
+		case err != nil:
+			damaged = append(damaged, Damaged{name, r.path(name), err})
+		default:
+			out = append(out, *s)
 		}
-		out = append(out, *s)
 	}
 	slices.SortFunc(out, func(a, b Snapshot) int { return a.Taken.Compare(b.Taken) })
-	return out, err
+	return out, damaged, err
 }
 
 // Load reads one.
@@ -167,7 +174,7 @@ func (r *Rollout) Load(name string) (*Snapshot, error) {
 	case !info.Mode().IsRegular():
 		return nil, fmt.Errorf("%w: snapshot %s: %s is no file", ErrDamaged, name, r.path(name))
 	case info.Size() > maxSnapshot:
-		return nil, fmt.Errorf("%w: snapshot %s has more than %d bytes", ErrDamaged, name, maxSnapshot)
+		return nil, fmt.Errorf("%w: snapshot %s: %s has more than %d bytes", ErrDamaged, name, r.path(name), maxSnapshot)
 	}
 	b, err := os.ReadFile(r.path(name))
 	if err != nil {
@@ -185,7 +192,10 @@ func (r *Rollout) Load(name string) (*Snapshot, error) {
 
 // newest is the latest snapshot that has the service.
 func (r *Rollout) newest(service string) (name string, at time.Time, err error) {
-	all, err := r.List()
+	all, damaged, err := r.List()
+	for i := range damaged {
+		r.opt.Log.Warn("a snapshot is left out", zap.Error(damaged[i].Err))
+	}
 	for _, s := range all {
 		if s.Services[service] != nil {
 			name, at = s.Name, s.Taken

@@ -117,7 +117,9 @@ func (c *check) snapshot(ctx context.Context, s *Step) {
 	all, err := c.door.Snapshots(ctx)
 	known := slices.Clone(c.taken)
 	for i := range all {
-		known = append(known, all[i].Name)
+		if all[i].Damaged == "" {
+			known = append(known, all[i].Name)
+		}
 	}
 	if err == nil && !slices.Contains(known, s.Snapshot) {
 		c.missing(s, "there is no snapshot", s.Snapshot, known)

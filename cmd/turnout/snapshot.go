@@ -160,7 +160,16 @@ func (c *cli) showSnapshots(all []api.Snapshot) {
 	var rows [][]cell
 	for i := range all {
 		s := &all[i]
+		if s.Damaged != "" {
+			rows = append(rows, []cell{text(s.Name), stateCell("damaged"), text(""), text(""), text("")})
+			continue
+		}
 		rows = append(rows, []cell{text(s.Name), text(s.Taken.Local().Format(time.DateTime)), text(s.By), text(strings.Join(sortedKeys(s.Services), ", ")), text(s.Reason)})
 	}
 	c.table([]string{"NAME", "TAKEN", "BY", "SERVICES", "REASON"}, rows)
+	for i := range all {
+		if s := &all[i]; s.Damaged != "" {
+			c.printf("%s is damaged: %s; `turnout snapshot take %s --force` puts one in its place; or move the file elsewhere", s.Name, s.Damaged, s.Name)
+		}
+	}
 }

@@ -132,7 +132,7 @@ func stateCell(state string) cell {
 		return cell{state, green}
 	case "draining", "stopping", "waiting", "held", "split", "handover", "maintenance", "read-only", "cut", "superseded", "running", "interrupted":
 		return cell{state, yellow}
-	case "failed", "refused", "failing", "no":
+	case "failed", "refused", "failing", "damaged", "no":
 		return cell{state, red}
 	case "standby", "drained":
 		return cell{state, faint}
