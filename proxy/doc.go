@@ -9,7 +9,7 @@
 //
 // # One road
 //
-// CLI, API, reload, deadline and signal all end in Switch.Apply or Switch.Swap. A change is planned from the
+// CLI, API, reload, deadline and signal all end in Switch.Apply. A change is planned (plan.go) from the
 // snapshot in force by a pure function, made durable, stored as the next snapshot in one pointer, and
 // answered after every loop has passed a quiet point. Rolling back is a swap.
 //
