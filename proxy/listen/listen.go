@@ -11,7 +11,6 @@ package listen
 
 import (
 	"fmt"
-	"io/fs"
 	"sync"
 
 	"github.com/turnout-proxy/turnout/proxy"
@@ -58,29 +57,15 @@ func (s *Socket) Close() error {
 	return s.err
 }
 
-// Option is a choice at Open.
-type Option func(*options)
-
-type options struct {
-	mode fs.FileMode
-}
-
-// Mode is the mode of a Unix socket's file; the default 0666 lets every user of the machine connect.
-func Mode(mode fs.FileMode) Option { return func(o *options) { o.mode = mode } }
-
 // Open opens the socket that spec names.
-func Open(spec proxy.ListenSpec, opts ...Option) (*Socket, error) {
-	o := options{mode: 0o666}
-	for _, opt := range opts {
-		opt(&o)
-	}
+func Open(spec proxy.ListenSpec) (*Socket, error) {
 	s := &Socket{spec: spec, fd: -1}
 	var err error
 	switch spec.Network {
 	case proxy.NetTCP:
 		err = s.openTCP()
 	case proxy.NetUnix:
-		err = s.openUnix(o.mode)
+		err = s.openUnix()
 	case proxy.NetSystemd:
 		err = s.openSystemd()
 	default:

@@ -4,15 +4,14 @@ package listen
 
 import (
 	"errors"
-	"io/fs"
 	"runtime"
 )
 
 var errElsewhere = errors.New("the door runs on Linux, not on " + runtime.GOOS)
 
-func (s *Socket) openTCP() error             { return errElsewhere }
-func (s *Socket) openUnix(fs.FileMode) error { return errElsewhere }
-func (s *Socket) openSystemd() error         { return errElsewhere }
+func (s *Socket) openTCP() error     { return errElsewhere }
+func (s *Socket) openUnix() error    { return errElsewhere }
+func (s *Socket) openSystemd() error { return errElsewhere }
 
 func closeFD(int) error { return errElsewhere }
 

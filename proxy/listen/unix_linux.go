@@ -15,7 +15,10 @@ import (
 // maxUnixPath is sizeof(sun_path) less the closing NUL.
 const maxUnixPath = 107
 
-func (s *Socket) openUnix(mode fs.FileMode) error {
+// unixMode is the mode of a Unix socket's file: every user of the machine may connect.
+const unixMode fs.FileMode = 0o666
+
+func (s *Socket) openUnix() error {
 	path := s.spec.Address
 	if path == "" || path == "@" || len(path) > maxUnixPath {
 		return fmt.Errorf("path has %d bytes: want 1 to %d, a limit of the kernel; a shorter directory helps", len(path), maxUnixPath)
@@ -47,14 +50,14 @@ func (s *Socket) openUnix(mode fs.FileMode) error {
 	if !abstract {
 		var own unix.Stat_t
 		// Nobody can connect before listen, so nobody gets in under the mode that the umask left.
-		err := unix.Chmod(path, uint32(mode.Perm()))
+		err := unix.Chmod(path, uint32(unixMode.Perm()))
 		if err == nil {
 			err = unix.Lstat(path, &own)
 		}
 		if err != nil {
 			unix.Unlink(path)
 			unix.Close(fd)
-			return fmt.Errorf("chmod %v: %w", mode.Perm(), err)
+			return fmt.Errorf("chmod %v: %w", unixMode.Perm(), err)
 		}
 		s.cleanup = func() error { return unlinkOwn(path, own.Dev, own.Ino) }
 	}

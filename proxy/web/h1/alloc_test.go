@@ -69,7 +69,7 @@ func TestNothingIsAllocated(t *testing.T) {
 		"error": func() {
 			var p Progress
 			_, e := r.Parse(wrong, &p)
-			dst = AppendError(dst[:0], e, nil, false)
+			dst = append(dst[:0], e.Reason()...)
 		},
 	} {
 		if n := testing.AllocsPerRun(100, f); n != 0 {

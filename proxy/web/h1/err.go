@@ -1,7 +1,7 @@
 package h1
 
-// Err says why a message is refused; 0 is none. It is final: answer with Status and Reason (AppendError has
-// the bytes), then close. Errs from Response.Parse and of a server's body always have status 502.
+// Err says why a message is refused; 0 is none. It is final: answer with Status and
+// Reason, then close. Errs from Response.Parse and of a server's body always have status 502.
 type Err uint8
 
 // The reasons for refusing. Their texts are in errTexts.

@@ -32,7 +32,7 @@ func Example() {
 			if body.Done() { // between messages
 				n, e := request.Parse(pending, &progress)
 				if e != h1.ErrNone {
-					show("%s", h1.AppendError(out[:0], e, nil, request.Method == h1.MethodHead))
+					show("HTTP/1.1 %d %s", e.Status(), e.Reason())
 					return // and close
 				}
 				if n == 0 {
@@ -63,7 +63,7 @@ func Example() {
 	var fromServer h1.Progress
 	n, e := response.Parse(answer, &fromServer, &info)
 	if e != h1.ErrNone {
-		show("%s", h1.AppendError(out[:0], e, nil, false)) // 502
+		show("HTTP/1.1 %d %s", e.Status(), e.Reason()) // 502
 		return
 	}
 	framing, mustClose := response.ForClient(info.Minor)

@@ -108,7 +108,7 @@ func NewRequest(l Limits) *Request {
 // Parse reads a request head that begins at buf[0]. It returns its length with the empty line; 0 when more
 // bytes are needed, then it is called again with p as it was left and with the same bytes and more; or an Err.
 // Between calls buf may move, and r may be used for other heads. After an Err the request's Method is known
-// when Err came behind the request line and in the same call, which is all that AppendError needs.
+// when Err came behind the request line and in the same call, which is all that an answer needs.
 func (r *Request) Parse(buf []byte, p *Progress) (n int, e Err) {
 	r.Info = Info{}
 	again := p.phase == phaseFields

@@ -178,32 +178,13 @@ func TestResponse_IsRewritten(t *testing.T) {
 	}
 }
 
-func TestCanned_AnswersAreWhole(t *testing.T) {
-	r := NewResponse(Limits{})
-	check := func(raw []byte, status int, q *Info) {
-		var p Progress
-		n, e := r.Parse(raw, &p, q)
-		if e != ErrNone || r.Code != status || r.KeepAlive {
-			t.Errorf("%q: %v", raw, e)
-			return
-		}
-		if body := raw[n:]; q.Method == MethodHead && len(body) != 0 || q.Method != MethodHead && int64(len(body)) != r.Length {
-			t.Errorf("%q: body of %d", raw, len(body))
-		}
-	}
-	for status := 400; status < 600; status++ {
-		if StatusText(status) != "" {
-			check(Canned(status, false), status, &asGet)
-			check(Canned(status, true), status, &asHead)
-		}
-	}
-	check(Canned(599, false), 500, &asGet)
+func TestErr_EachSaysWhatToAnswer(t *testing.T) {
 	for e := ErrBareLF; e < numErrs; e++ {
-		if e.Status() == 0 || e.Reason() == "" {
-			t.Errorf("Err %d has no text", e)
-			continue
+		if e.Reason() == "" || StatusText(e.Status()) == "" {
+			t.Errorf("Err %d: status %d, %q", e, e.Status(), e.Reason())
 		}
-		check(AppendError(nil, e, []byte("now"), false), e.Status(), &asGet)
-		check(AppendError(nil, ofServer(e), nil, true), 502, &asHead)
+		if s := ofServer(e).Status(); s != 502 {
+			t.Errorf("Err %d of a server: status %d", e, s)
+		}
 	}
 }
