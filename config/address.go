@@ -77,6 +77,9 @@ func parseServer(s string) (string, string) {
 
 // hostPort splits host:port; an IP address comes back in its canonical form, without brackets.
 func hostPort(s, want string) (host string, port int, problem string) {
+	if strings.Contains(s, "://") {
+		return "", 0, "a URL: want only its host and port, " + strings.TrimPrefix(want, "host:port ")
+	}
 	colon := strings.LastIndexByte(s, ':')
 	if colon < 0 || strings.HasSuffix(s, "]") {
 		return "", 0, "no port: want " + want
