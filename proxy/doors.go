@@ -31,7 +31,9 @@ func (p *Planned) doors(cur *Snapshot, ch *Change, now time.Time) ([]*Service, *
 				continue
 			}
 			next.Hold = ch.held[name]
-			p.say("%s: released to %s, %d waiting", name, svc.shareWords(), svc.Held())
+			if p.say("%s: released to %s, %d waiting", name, svc.shareWords(), svc.Held()); svc.Maintenance != nil {
+				p.say("%s: %s", name, maintenanceGoesOn)
+			}
 		case VerbMaintenance:
 			if changes, err := p.maintenance(cur, svc, &next, ch, now); err != nil {
 				return nil, err
@@ -62,7 +64,9 @@ func (p *Planned) hold(next *Service, ch *Change, now time.Time) {
 		// deadline, not turned away.
 		next.Hold.Wait = ch.For + time.Second
 	}
-	p.say("%s: new clients wait at the door until %s", next.Spec.Name, clock(next.Hold.Ends(), now))
+	if p.say("%s: %s", next.Spec.Name, next.waits(now)); next.Maintenance != nil {
+		p.say("%s: %s", next.Spec.Name, maintenanceGoesOn)
+	}
 }
 
 // maintenance plans one that begins, ends, is announced or cancelled; false: nothing of the service changes.
@@ -83,9 +87,21 @@ func (p *Planned) maintenance(cur *Snapshot, svc, next *Service, ch *Change, now
 		return false, nil
 	default:
 		next.Maintenance = nil
-		p.say("%s: maintenance off, new clients go to %s%s", svc.Spec.Name, svc.shareWords(), svc.standing(true))
+		lot := "new clients go to " + svc.shareWords()
+		if svc.Hold != nil {
+			lot = svc.waits(now)
+		}
+		p.say("%s: maintenance off, %s%s", svc.Spec.Name, lot, svc.standing(true))
 	}
 	return true, err
+}
+
+// maintenanceGoesOn is said of a hold's begin and end in a maintenance, which counts more than a hold.
+const maintenanceGoesOn = "maintenance is on: new clients are turned away all the same"
+
+// waits says until when the new clients of a held service wait.
+func (s *Service) waits(now time.Time) string {
+	return "new clients wait at the door until " + clock(s.Hold.Ends(), now)
 }
 
 func onOff(on bool) string {

@@ -224,7 +224,7 @@ func serviceState(s api.Service) cell {
 	case s.State == "stopping": // whatever it was before
 	case s.Maintenance != nil && s.Maintenance.Until != nil:
 		state += " (" + left(s.Maintenance.Until) + " left)"
-	case s.HeldUntil != nil:
+	case s.HeldUntil != nil && s.Maintenance == nil:
 		state += " (" + left(s.HeldUntil) + " left)"
 	case s.State == "serving" && s.ReadOnly != nil && s.ReadOnly.Until != nil:
 		state = "read-only (" + left(s.ReadOnly.Until) + " left)"
