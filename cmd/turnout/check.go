@@ -83,11 +83,12 @@ func (c *cli) check(cmd *cobra.Command, path string) error {
 	var refused *api.Error
 	result.Plan, refused, err = c.planOfReload(client.Dial(socket), cfg, path)
 	if err != nil {
-		result.Of, result.Plan = "start", planOfStart(cfg)
+		result.Of = "start"
+		result.Plan, refused = planOfStart(cfg)
 	}
 	if refused != nil {
 		result.Refused = refused.Message
-		refused.Message = "a reload would be refused: " + refused.Message
+		refused.Message = "a " + result.Of + " would be refused: " + refused.Message
 	}
 	if c.json() {
 		if result.Plan == nil {
@@ -273,21 +274,34 @@ func sameListeners(want []proxy.ListenSpec, got []string) bool {
 	return true
 }
 
-// planOfStart says what a start would serve, and what the journal remembers otherwise than the file says.
-func planOfStart(cfg *config.Config) []string {
+// planOfStart says what a start would serve, and what the journal remembers otherwise than the file says; or
+// why there would be none.
+func planOfStart(cfg *config.Config) ([]string, *api.Error) {
 	plan := config.Diff(nil, cfg.Spec())
 	r, err := journal.ReadOnly(cfg.StateDir, journal.Options{})
 	if errors.Is(err, fs.ErrNotExist) {
-		return plan
+		return plan, nil
 	}
 	mem := &proxy.Memory{}
 	if err == nil {
 		err = r.Replay(into(mem))
 	}
-	if err != nil {
-		return append(plan, "the journal cannot be read: "+err.Error())
+	var corrupt *journal.CorruptError
+	switch {
+	case errors.As(err, &corrupt):
+		return nil, &api.Error{Code: api.CodeFailed, Message: err.Error()}
+	case err != nil:
+		return append(plan, "the journal cannot be read: "+err.Error()), nil
 	}
-	return append(plan, remembered(cfg.Spec(), mem)...)
+	return append(plan, remembered(cfg.Spec(), mem)...), nil
+}
+
+// activeGone says that a start has to choose another active pool than the one that the journal remembers.
+func activeGone(s *proxy.ServiceSpec, m *proxy.ServiceMemory) string {
+	if slices.ContainsFunc(s.Pools, func(p proxy.PoolSpec) bool { return p.Name == m.Active }) {
+		return ""
+	}
+	return fmt.Sprintf("service %s: active is %s; the journal remembers %s, which the file no longer has", s.Name, s.Active, m.Active)
 }
 
 func remembered(spec *proxy.Spec, mem *proxy.Memory) []string {
@@ -298,12 +312,10 @@ func remembered(spec *proxy.Spec, mem *proxy.Memory) []string {
 		if m == nil {
 			continue
 		}
-		switch {
-		case m.Active == s.Active:
-		case slices.ContainsFunc(s.Pools, func(p proxy.PoolSpec) bool { return p.Name == m.Active }):
+		if text := activeGone(s, m); text != "" {
+			out = append(out, text)
+		} else if m.Active != s.Active {
 			out = append(out, fmt.Sprintf("service %s: active is %s, as the journal remembers (the file says %s)", s.Name, m.Active, s.Active))
-		default:
-			out = append(out, fmt.Sprintf("service %s: active is %s; the journal remembers %s, which the file no longer has", s.Name, s.Active, m.Active))
 		}
 		if h := m.Hold; h != nil && h.Until.After(time.Now()) {
 			out = append(out, fmt.Sprintf("service %s: held until %s, as the journal remembers", s.Name, h.Until.Local().Format(time.DateTime)))

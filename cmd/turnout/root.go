@@ -48,6 +48,10 @@ func run(args []string, stdout, stderr io.Writer) int {
 	var said errSaid
 	var refused *api.Error
 	switch {
+	case err == nil && c.full != nil: // a script would take what it got for the answer
+		c.notef("the answer could not be written: %s", c.full)
+		c.hint("what the command did is done; `turnout status` and `turnout history` show it")
+		return 1
 	case err == nil:
 		return 0
 	case errors.As(err, &said):

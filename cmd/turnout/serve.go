@@ -189,6 +189,12 @@ func (s *serving) open(loops int) (err error) {
 	if err := s.journal.Replay(into(mem)); err != nil {
 		return err
 	}
+	for i := range cfg.Spec().Services {
+		svc := &cfg.Spec().Services[i]
+		if m := mem.Services[svc.Name]; m != nil && activeGone(svc, m) != "" {
+			s.log.Warn(activeGone(svc, m))
+		}
+	}
 	s.sw = proxy.New(cfg.Spec(), mem, s.switchOptions(loops))
 	s.rounds = rounds.New(s.sw, func(service, address string) *tls.Config { return s.certs.ToServer(service, address) }, s.log)
 	defer func() {

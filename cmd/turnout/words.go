@@ -27,11 +27,12 @@ import (
 type ui struct {
 	out, err io.Writer
 
-	colour   bool // of out
-	live     bool // err is a terminal: one line may be rewritten
-	liveLine bool // a rewritten line is on the screen
-	wrote    bool // a wire type is on out
-	lost     bool // nobody reads out any more
+	colour   bool  // of out
+	live     bool  // err is a terminal: one line may be rewritten
+	liveLine bool  // a rewritten line is on the screen
+	wrote    bool  // a wire type is on out
+	lost     bool  // nobody reads out any more
+	full     error // why a result is not on out although somebody may read it; nil: it is
 }
 
 func newUI(out, err io.Writer) *ui {
@@ -49,8 +50,17 @@ func mayColour() bool { return os.Getenv("NO_COLOR") == "" && os.Getenv("TERM") 
 // printf writes a result.
 func (u *ui) printf(format string, args ...any) {
 	u.wipe()
-	_, err := fmt.Fprintf(u.out, format+"\n", args...) // a reader that went away is not our failure
-	u.lost = u.lost || errors.Is(err, syscall.EPIPE)
+	_, err := fmt.Fprintf(u.out, format+"\n", args...)
+	u.written(err)
+}
+
+// written notes how a result was written. A reader that went away is not our failure.
+func (u *ui) written(err error) {
+	if errors.Is(err, syscall.EPIPE) {
+		u.lost = true
+	} else if u.full == nil {
+		u.full = err
+	}
 }
 
 // notef writes what a person may want to know beside the result.
@@ -68,7 +78,7 @@ func (u *ui) writeJSON(v any) {
 	e := json.NewEncoder(u.out)
 	e.SetEscapeHTML(false)
 	e.SetIndent("", "  ")
-	_ = e.Encode(v)
+	u.written(e.Encode(v))
 	u.wrote = true
 }
 

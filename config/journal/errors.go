@@ -25,7 +25,7 @@ func (e *LockedError) Error() string {
 		stop = fmt.Sprintf("stop it (kill %d)", e.PID)
 	}
 	return fmt.Sprintf("state_dir %s is held by %s, which serves on undisturbed; "+
-		"%s, replace it with turnout upgrade, or give this door a state_dir of its own", e.Dir, holder, stop)
+		"%s, or give this door a state_dir of its own", e.Dir, holder, stop)
 }
 
 // CorruptError says that bytes which were durable once are no longer what was written.
