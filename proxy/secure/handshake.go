@@ -51,13 +51,15 @@ type Handshake struct {
 	done    func(s *Session, err error)
 
 	parked  atomic.Int64  // since when the peer's bytes are awaited, loop.Clock; 0: they are not
-	place   int           // in room.all, once it has started
 	ready   chan struct{} // something has happened at the descriptor; one that nobody has seen yet is kept
 	ctx     context.Context
 	cancel  context.CancelFunc
 	aborted atomic.Bool
-	started bool
-	gaveWay bool
+
+	// The loop's alone; the goroutine, once it runs, reads none of them.
+	started bool // it has a goroutine, and a place in room.all
+	place   int
+	gaveWay bool // it was aborted to make room
 }
 
 // What done hears after Abort, and when the handshake gave way to others.
