@@ -144,11 +144,13 @@ func (s *Switch) runDrain(d *drain) {
 	s.refresh(d.op)
 	cut := d.cut()
 	left := connections(d.move.sealed)
+	before := 0 // cut by a hand-over ahead of its commit
 	d.op.update(func(v *OperationView) {
+		before = d.op.early[d.move.service].cut
 		v.Cut += cut
 		for i := range v.Proofs {
 			if p := &v.Proofs[i]; p.Service == d.move.service && slices.Equal(p.sealed, d.move.sealed) {
-				p.Cut, p.Remaining, p.Drained, p.Superseded = d.op.early[d.move.service].cut+cut, left, left == 0, d.taken
+				p.Cut, p.Remaining, p.Drained, p.Superseded = before+cut, left, left == 0, d.taken
 			}
 		}
 	})
@@ -157,6 +159,8 @@ func (s *Switch) runDrain(d *drain) {
 		d.op.step("drain", "%s/%s: a later change took over, with %s there", d.move.service, d.move.from, plural(left, "connection"))
 	case d.move.then == ThenKeep:
 		d.op.step("drain", "%s/%s: %s kept at the deadline", d.move.service, d.move.from, plural(left, "connection"))
+	case left == 0 && cut == 0 && before > 0:
+		d.op.step("drain", "%s/%s is empty, %d cut before the commit", d.move.service, d.move.from, before)
 	case left == 0 && cut == 0:
 		d.op.step("drain", "%s/%s drained, nothing cut", d.move.service, d.move.from)
 	default:
