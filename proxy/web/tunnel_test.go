@@ -5,7 +5,9 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"strings"
 	"testing"
+	"time"
 
 	"github.com/turnout-proxy/turnout/proxy"
 )
@@ -45,7 +47,7 @@ func openTunnel(t *testing.T) (*door, *asker) {
 	a.blue = d.Current().Service("svc").Pool("blue").Servers()
 	a.conn = d.dial()
 	a.send("GET / HTTP/1.1\r\nHost: h\r\nConnection: Upgrade\r\nUpgrade: lines\r\n\r\n")
-	if h, err := head(a.r); err != nil || h[:13] != "HTTP/1.1 101 " {
+	if h, err := head(a.r); err != nil || !strings.HasPrefix(h, "HTTP/1.1 101 ") {
 		t.Fatal(h, err)
 	}
 	return d, a
@@ -129,5 +131,43 @@ func TestCut_ASwapBackLetsTunnelsAskAnew(t *testing.T) {
 			t.Fatalf("the server was asked %q", got)
 		}
 		a.part("end\n")
+	}
+}
+
+// The time that a server has for its answer ends with its 101: a tunnel may be silent after that. A request that comes later and
+// is never answered shows that the time has passed.
+func TestATunnelThatIsSilentFromItsBeginIsNotALateAnswer(t *testing.T) {
+	speak := make(chan bool)
+	server := toy(t, func(c *net.TCPConn, r *bufio.Reader) {
+		h, err := head(r)
+		if err != nil {
+			return
+		}
+		if !strings.Contains(h, "Upgrade: lines") {
+			_, _ = r.ReadByte() // to the end
+			return
+		}
+		_, _ = io.WriteString(c, "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: lines\r\n\r\n")
+		<-speak
+		_, _ = io.WriteString(c, "at last")
+	})
+	spec := pools([]string{"blue", server})
+	spec.Services[0].Timeouts.Response = 300 * time.Millisecond
+	d := openDoor(t, spec)
+	c := d.dial()
+	c.send("GET / HTTP/1.1\r\nHost: h\r\nConnection: Upgrade\r\nUpgrade: lines\r\n\r\n")
+	if h, err := head(c.r); err != nil || !strings.HasPrefix(h, "HTTP/1.1 101 ") {
+		t.Fatal(h, err)
+	}
+	for range 3 {
+		late := d.dial()
+		late.send(get)
+		if status, _ := late.answer(); status != "HTTP/1.1 504 Gateway Timeout" {
+			t.Fatal(status)
+		}
+	}
+	close(speak)
+	if got := c.tail(); got != "at last" {
+		t.Errorf("got %q", got)
 	}
 }
