@@ -30,6 +30,7 @@ type look struct {
 	pending  bool                        // something fails, and not yet often enough to tell
 	missed   bool                        // its first look came after the deadline
 	noted    time.Time                   // when it was last journalled that a breach is not rolled back
+	told     string                      // and why not
 
 	busy  bool
 	over  bool // its latest look was after the deadline and found nothing
@@ -317,10 +318,10 @@ func (l *look) tell(st *State) {
 	if st.Refused != l.shown.Refused {
 		l.r.opt.Log.Error("breach, and not rolled back", zap.String("service", l.service), zap.String("breach", st.Breach), zap.String("refused", st.Refused), zap.String("hint", st.Hint))
 	}
-	if time.Since(l.noted) < noteEvery || st.Refused == l.shown.Refused && !l.noted.IsZero() {
+	if st.Refused == l.told && l.shown.Refused != "" || time.Since(l.noted) < noteEvery { // what changes too soon is noted later, if it lasts
 		return
 	}
-	l.noted = time.Now()
+	l.noted, l.told = time.Now(), st.Refused
 	text := fmt.Sprintf("watch: breached, rollback refused because %s; the breach: %s", st.Refused, st.Breach)
 	if err := l.r.opt.Switch.Note(proxy.Note{Target: l.service, Text: text, Outcome: proxy.OutcomeFailed, Who: proxy.TheDoor}); err != nil {
 		l.r.opt.Log.Error("a breach could not be journalled", zap.String("service", l.service), zap.Error(err))
