@@ -84,10 +84,43 @@ func (c *checker) service(s *named[serviceKeys]) proxy.ServiceSpec {
 		spec.Pools = append(spec.Pools, c.pool(p, k, own))
 		names = append(names, p.name)
 	}
+	c.apart(k, spec.Pools)
 	spec.Active = c.active(k, names)
 	c.mode(k)
 	c.preview(k, &spec, names)
 	return spec
+}
+
+// apart refuses pools between which a swap would move nothing, and in an exclusive service those that share a server at
+// all: it would be on both sides. Else pools may overlap.
+func (c *checker) apart(k *serviceKeys, pools []proxy.PoolSpec) {
+	in := make([]map[string]bool, len(pools)) // the addresses of each pool
+	for i, p := range pools {
+		in[i] = make(map[string]bool, len(p.Servers))
+		for _, s := range p.Servers {
+			in[i][s.Address] = true
+		}
+		for j, other := range pools[:i] {
+			shared := 0
+			for address := range in[i] {
+				if in[j][address] {
+					shared++
+				}
+			}
+			if shared == 0 {
+				continue
+			}
+			first := fmt.Sprintf("pool %s (line %d)", other.Name, k.pools.v[j].key.line)
+			if shared == len(in[i]) && shared == len(in[j]) {
+				c.refuse(k.pools.v[i].key, p.Name, "has the same servers as "+first+": a swap would move nothing")
+				break
+			}
+			if k.exclusive.v {
+				c.refuse(k.pools.v[i].key, p.Name, "shares a server with "+first+": in an exclusive service it would be on both sides of a swap")
+				break
+			}
+		}
+	}
 }
 
 func (c *checker) active(k *serviceKeys, pools []string) string {

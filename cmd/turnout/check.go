@@ -69,6 +69,8 @@ func (c *cli) check(cmd *cobra.Command, path string) error {
 			e.Details = append(e.Details, i.Error())
 		}
 		return e
+	case errors.Is(err, fs.ErrNotExist) && !cmd.Flags().Changed("config"):
+		return &api.Error{Code: api.CodeFailed, Message: err.Error(), Hint: "`turnout check -c FILE` checks another file; `turnout demo` shows one at work"}
 	case err != nil:
 		return err
 	}
