@@ -257,8 +257,8 @@ func TestHealth_OddTargetsGetAClearStateAndCostLittle(t *testing.T) {
 			}
 		},
 	}
-	a := startPatient(t, "a")
-	d := newDoor(t, strings.Replace(watchedPair(freePort(t), quoted(a), quoted(a), ", rise: 1, fall: 2"), "timeout: 150ms", "timeout: 2s", 1))
+	a, b := startPatient(t, "a"), startPatient(t, "b")
+	d := newDoor(t, strings.Replace(watchedPair(freePort(t), quoted(a), quoted(b), ", rise: 1, fall: 2"), "timeout: 150ms", "timeout: 2s", 1))
 	d.env = []string{"E2E_TOKEN=x"}
 	d.start()
 	d.awaitState("a", "a", "ready")
