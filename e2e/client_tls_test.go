@@ -287,23 +287,7 @@ func TestClientTLS_ACertificateIsRenewedUnderLoadAndABadOneRefused(t *testing.T)
 // wssSide is wsSide behind TLS.
 func wssSide(t testing.TB, ca *certstest.Authority, name string) string {
 	t.Helper()
-	s := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		c, err := websocket.Accept(w, r, nil)
-		if err != nil {
-			return
-		}
-		defer c.CloseNow() //nolint:errcheck // it is over
-		c.SetReadLimit(1 << 20)
-		for {
-			kind, b, err := c.Read(context.Background())
-			if err != nil {
-				return
-			}
-			if err := c.Write(context.Background(), kind, append([]byte(name), b...)); err != nil {
-				return
-			}
-		}
-	}))
+	s := httptest.NewUnstartedServer(wsEcho(name))
 	s.TLS = &tls.Config{Certificates: []tls.Certificate{ca.Load(ca.Pair(t.TempDir(), name, "127.0.0.1"))}}
 	s.StartTLS()
 	t.Cleanup(s.Close)

@@ -14,14 +14,9 @@ import (
 	"github.com/coder/websocket"
 )
 
-// wsSide is a server of WebSockets that returns each message with its name before it.
-func wsSide(t testing.TB, name byte) *side {
-	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	server := &http.Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+// wsEcho returns each message of a WebSocket with the name before it.
+func wsEcho(name string) http.HandlerFunc {
+	return func(w http.ResponseWriter, r *http.Request) {
 		c, err := websocket.Accept(w, r, nil)
 		if err != nil {
 			return
@@ -33,11 +28,21 @@ func wsSide(t testing.TB, name byte) *side {
 			if err != nil {
 				return
 			}
-			if err := c.Write(context.Background(), kind, append([]byte{name}, b...)); err != nil {
+			if err := c.Write(context.Background(), kind, append([]byte(name), b...)); err != nil {
 				return
 			}
 		}
-	})}
+	}
+}
+
+// wsSide is a server of WebSockets that returns each message with its name before it.
+func wsSide(t testing.TB, name byte) *side {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	server := &http.Server{Handler: wsEcho(string(name))}
 	go server.Serve(l)                   //nolint:errcheck // ends with Close
 	t.Cleanup(func() { server.Close() }) //nolint:errcheck // nothing is lost by it
 	return &side{t: t, name: name, addr: l.Addr().String()}
